@@ -1,0 +1,72 @@
+# The two commands are `make dev` and `make test`. Each does its whole set-up.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Debug builds of our own crates, optimised ones of everything else: built once, used by dev and test alike.
+BIN := target/debug/roadstead
+RELEASE_BIN := target/release/roadstead
+# Seconds that each fuzz target runs in `make check`.
+FUZZ_SECONDS ?= 10
+# The same inputs for every change, so that a failure is the change's; 0 draws others (for a longer search).
+FUZZ_SEED ?= 1
+# Heavy tests share two cores and one engine: more threads would only make each of them slower.
+TEST_THREADS ?= 4
+
+# Everything at once, so that dependencies are built with one set of features and only once.
+BUILD := cargo build --locked --workspace --all-targets
+
+.PHONY: help
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+.PHONY: toolchain
+toolchain:
+	@command -v cargo >/dev/null || { echo "Rust is missing: install rustup, then its stable toolchain (1.95 or newer)."; exit 1; }
+	@command -v cc >/dev/null || { echo "Installing a C compiler ..."; apt-get update -q && apt-get install -qy --no-install-recommends build-essential; }
+
+.PHONY: dev
+dev: toolchain ## Run three replicas of a registry on this machine, behind port 5000
+	@echo "Building Roadstead (the first time takes some minutes) ..."
+	cargo build --locked -p roadstead-server
+	@exec $(BIN) dev
+
+.PHONY: test
+test: toolchain ## Run all tests, against real S3 servers, real clients and the official conformance suite
+	tests/tools/install test
+	$(BUILD)
+	cargo test --locked --workspace --no-fail-fast -- --test-threads=$(TEST_THREADS)
+
+.PHONY: check
+check: toolchain ## Check format, lints, licences, imports, docs; run each fuzz target for a bounded time
+	tests/tools/install check
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	PATH="$$(tests/tools/install --path):$$PATH" cargo deny --locked check bans licenses sources
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	shellcheck tests/tools/install tests/tools/docker-engine tests/tools/containerd registry/oci/fuzz/run .ci/run
+	registry/oci/fuzz/run $(FUZZ_SECONDS) $(FUZZ_SEED)
+
+.PHONY: conformance
+conformance: toolchain ## Run the official suite in every mode: filesystem, S3, S3 with redirects, TLS with login
+	tests/tools/install test
+	$(BUILD)
+	cargo test --locked --workspace --test it -- --include-ignored --test-threads=1 --nocapture conformance
+
+.PHONY: crash
+crash: toolchain ## Kill the process 100 times during mixed pushes and compare with the ledger
+	tests/tools/install test
+	$(BUILD)
+	ROADSTEAD_CRASH_ROUNDS=100 cargo test --locked --workspace --test it -- --test-threads=1 --nocapture crash
+
+.PHONY: bench
+bench: toolchain ## Measure against other registries on this machine (BENCH_ROWS=... BENCH_ROUNDS=...; tests/bench/README.md)
+	tests/tools/install test bench
+	cargo build --locked --release -p roadstead-server -p roadstead-bench
+	target/release/roadstead-bench
+
+.PHONY: release
+release: toolchain ## Build the optimised binary
+	cargo build --locked --release -p roadstead-server
+	@echo "$(RELEASE_BIN)"

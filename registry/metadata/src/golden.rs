@@ -1,0 +1,319 @@
+//! Every persisted format, as released: files that this and every later release must read, and that the present format
+//! writes byte by byte.
+//!
+//! A format that is not released yet may be changed: `ROADSTEAD_WRITE_GOLDEN=1 cargo test -p roadstead-metadata golden`
+//! writes the files anew, and the difference is looked at in review.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::path::Path;
+
+use roadstead_oci::{Digest, ObjectKey};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::encoding::{decode, encode};
+use crate::fixtures::{
+    OWNER, digest, hash, key, multipart, new_manifest, open_upload, part, repository, tag, tail_key, upload, verified,
+};
+use crate::state::rows::{
+    ChangeRow, DedupRow, Head, KeyRow, ManifestRow, MembershipRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow,
+    RepositoryRow, UploadRow,
+};
+use crate::{
+    AdvanceUploadRefused, AllocateNode, Ancestor, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload,
+    CancelUploadRefused, ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected,
+    Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, Envelope,
+    Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History, LinkBlob, LinkBlobRefused,
+    Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NewManifest,
+    OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, Referrer, ReserveKeys,
+    ReserveKeysRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+};
+
+/// Compares values with the file of this name, which they are also read from.
+pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values: &[(&str, T)]) {
+    let written: Vec<_> = values.iter().map(|(name, value)| (*name, encode(value))).collect();
+    let golden = check_bytes(name, &written);
+    for (name, value) in values {
+        assert_eq!(decode::<T>(&golden[*name]).as_ref(), Ok(value), "{name} is read as another value");
+    }
+}
+
+/// Compares bytes with the file of this name: a line each, their name and the bytes in hexadecimal.
+pub(crate) fn check_bytes(name: &str, values: &[(&str, Vec<u8>)]) -> BTreeMap<String, Vec<u8>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/v1").join(name);
+    if std::env::var_os("ROADSTEAD_WRITE_GOLDEN").is_some() {
+        let lines = values.iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes)));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, lines.collect::<String>()).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let golden: BTreeMap<String, Vec<u8>> = golden
+        .lines()
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, bytes)| (name.to_owned(), unhex(bytes)))
+        .collect();
+    assert_eq!(golden.len(), values.len(), "{}: a value without a line, or the reverse", path.display());
+    for (name, bytes) in values {
+        assert_eq!(golden.get(*name).map(|golden| hex(golden)), Some(hex(bytes)), "{name} is written otherwise");
+    }
+    golden
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+fn manifest_key() -> ObjectKey {
+    ObjectKey::manifest(digest(1), Uuid::from_u128(1))
+}
+
+fn referrer() -> Referrer {
+    Referrer {
+        subject: digest(2),
+        artifact_type: Some("application/example".to_owned()),
+        annotations: vec![("org.example".to_owned(), "value".to_owned())],
+    }
+}
+
+fn step() -> (roadstead_oci::UploadId, Epoch) {
+    (upload(1), Epoch(2))
+}
+
+/// Those that no client asks for.
+fn commands_of_the_registry_itself() -> Vec<(&'static str, Command)> {
+    vec![
+        ("allocate-node", AllocateNode { volume: VolumeId(9) }.into()),
+        ("begin-history", BeginHistory { history: Uuid::from_u128(1), storage: Uuid::from_u128(2) }.into()),
+    ]
+}
+
+#[test]
+fn golden_commands() {
+    let (upload, epoch) = step();
+    let tail = Some(Tail::Object { key: tail_key(1), size: 5 });
+    let plain = PutManifest::new(verified(1), new_manifest(1));
+    let full = NewManifest {
+        content: ManifestContent::Object(manifest_key()),
+        blobs: vec![digest(3), digest(4)],
+        referrer: Some(referrer()),
+        tags: vec![tag(1), tag(2)],
+        precondition: Precondition::Match(vec![digest(5)]),
+        sparse: true,
+        ..new_manifest(1)
+    };
+    let absent = NewManifest { precondition: Precondition::Absent, ..new_manifest(1) };
+    let commands: Vec<(&str, Command)> = vec![
+        ("reserve-keys", ReserveKeys { keys: vec![key(1), tail_key(2), manifest_key()] }.into()),
+        ("open-upload", open_upload(1).into()),
+        ("claim-upload", ClaimUpload { upload, owner: OWNER }.into()),
+        (
+            "begin-multipart",
+            BeginMultipart {
+                upload,
+                epoch,
+                key: key(1),
+                multipart: multipart(1),
+                parts: vec![part(1)],
+                tail: tail.clone(),
+            }
+            .into(),
+        ),
+        (
+            "checkpoint-upload",
+            CheckpointUpload { upload, epoch, offset: 300, parts: vec![part(1), part(2)], tail, hash: hash() }.into(),
+        ),
+        (
+            "checkpoint-upload-final-part",
+            CheckpointUpload {
+                upload,
+                epoch,
+                offset: 300,
+                parts: Vec::new(),
+                tail: Some(Tail::FinalPart(part(3))),
+                hash: hash(),
+            }
+            .into(),
+        ),
+        ("begin-completion", BeginCompletion::new(upload, epoch, verified(1), 300, vec![part(3)]).into()),
+        ("finish-upload", FinishUpload { upload, epoch }.into()),
+        ("link-blob", LinkBlob::new(repository(1), verified(1), 300, key(1), None).into()),
+        ("link-blob-of-upload", LinkBlob::new(repository(1), verified(1), 300, key(1), Some((upload, epoch))).into()),
+        ("cancel-upload", CancelUpload { upload, repository: repository(1) }.into()),
+        ("expire-uploads", ExpireUploads { before: LogTime(1_000), limit: 10 }.into()),
+        ("condemn-keys", CondemnKeys { keys: vec![key(1)] }.into()),
+        ("forget-keys", ForgetKeys { keys: vec![key(1)] }.into()),
+        ("mount-blob", MountBlob { repository: repository(1), digest: digest(1), from: repository(2) }.into()),
+        ("unlink-blob", UnlinkBlob { repository: repository(1), digest: digest(1) }.into()),
+        ("put-manifest", plain.into()),
+        ("put-manifest-full", PutManifest::new(verified(1), full).into()),
+        ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
+        ("delete-manifest", DeleteManifest { repository: repository(1), digest: digest(1) }.into()),
+        ("delete-tag", DeleteTag { repository: repository(1), tag: tag(1) }.into()),
+        ("touch-blob", TouchBlob { repository: repository(1), digest: digest(1) }.into()),
+        ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
+    ];
+    let commands: Vec<_> = [commands, commands_of_the_registry_itself(), quarantine_commands()].concat();
+    let named: BTreeSet<_> = commands.iter().map(|(_, command)| command.name()).collect();
+    assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
+    let envelopes = commands.into_iter().map(|(name, command)| {
+        (name, Envelope { id: CommandId(0x0123_4567_89ab_cdef), at: LogTime(1_700_000_000_000), command })
+    });
+    check("commands", &envelopes.collect::<Vec<_>>());
+}
+
+fn quarantine_commands() -> Vec<(&'static str, Command)> {
+    let blob = Examined::Blob { digest: digest(1), key: key(1) };
+    let content = ManifestContent::Object(manifest_key());
+    let manifest = Examined::Manifest { repository: repository(1), digest: digest(1), content };
+    vec![
+        ("quarantine-blob", SetQuarantine { examined: blob, quarantined: true }.into()),
+        ("release-manifest", SetQuarantine { examined: manifest, quarantined: false }.into()),
+    ]
+}
+
+#[test]
+fn golden_outcomes() {
+    let linked = Linked { deduplicated: true };
+    let put = ManifestPut { created: true, moved: vec![MovedTag { tag: tag(1), previous: Some(digest(1)) }] };
+    let outcomes = [
+        ("reserve-keys", Outcome::ReserveKeys(Ok(()))),
+        ("reserve-keys-taken", Outcome::ReserveKeys(Err(ReserveKeysRefused::KeyTaken(key(1))))),
+        ("open-upload", Outcome::OpenUpload(Ok(()))),
+        ("open-upload-exists", Outcome::OpenUpload(Err(OpenUploadRefused::UploadExists))),
+        ("claim-upload", Outcome::ClaimUpload(Ok(Epoch(2)))),
+        ("claim-upload-unknown", Outcome::ClaimUpload(Err(ClaimUploadRefused::UploadUnknown))),
+        (
+            "claim-upload-finished",
+            Outcome::ClaimUpload(Err(ClaimUploadRefused::Finished { digest: digest(1), size: 5 })),
+        ),
+        ("begin-multipart", Outcome::BeginMultipart(Ok(()))),
+        ("begin-multipart-unknown", Outcome::BeginMultipart(Err(AdvanceUploadRefused::UploadUnknown))),
+        ("begin-multipart-fenced", Outcome::BeginMultipart(Err(AdvanceUploadRefused::Fenced))),
+        ("begin-multipart-key", Outcome::BeginMultipart(Err(AdvanceUploadRefused::KeyNotReserved))),
+        ("checkpoint-upload", Outcome::CheckpointUpload(Err(AdvanceUploadRefused::NotReceiving))),
+        ("begin-completion", Outcome::BeginCompletion(Err(AdvanceUploadRefused::NoMultipart))),
+        ("finish-upload", Outcome::FinishUpload(Ok(linked))),
+        ("finish-upload-unknown", Outcome::FinishUpload(Err(FinishUploadRefused::UploadUnknown))),
+        ("finish-upload-fenced", Outcome::FinishUpload(Err(FinishUploadRefused::Fenced))),
+        ("finish-upload-not-completing", Outcome::FinishUpload(Err(FinishUploadRefused::NotCompleting))),
+        ("link-blob", Outcome::LinkBlob(Ok(linked))),
+        ("link-blob-unknown", Outcome::LinkBlob(Err(LinkBlobRefused::UploadUnknown))),
+        ("link-blob-fenced", Outcome::LinkBlob(Err(LinkBlobRefused::Fenced))),
+        ("link-blob-not-receiving", Outcome::LinkBlob(Err(LinkBlobRefused::NotReceiving))),
+        ("link-blob-key", Outcome::LinkBlob(Err(LinkBlobRefused::KeyNotReserved))),
+        ("cancel-upload", Outcome::CancelUpload(Err(CancelUploadRefused::UploadUnknown))),
+        ("expire-uploads", Outcome::ExpireUploads(Ok(3))),
+        ("condemn-keys", Outcome::CondemnKeys(Ok(3))),
+        ("forget-keys", Outcome::ForgetKeys(Ok(3))),
+        ("mount-blob", Outcome::MountBlob(Err(MountBlobRefused::BlobUnknown))),
+        ("unlink-blob", Outcome::UnlinkBlob(Err(UnlinkBlobRefused::BlobUnknown))),
+        ("put-manifest", Outcome::PutManifest(Ok(put))),
+        ("put-manifest-blobs", Outcome::PutManifest(Err(PutManifestRefused::BlobsUnknown(vec![digest(1)])))),
+        (
+            "put-manifest-precondition",
+            Outcome::PutManifest(Err(PutManifestRefused::PreconditionFailed { current: None })),
+        ),
+        ("put-manifest-key", Outcome::PutManifest(Err(PutManifestRefused::KeyNotReserved))),
+        ("delete-manifest", Outcome::DeleteManifest(Ok(3))),
+        ("delete-manifest-unknown", Outcome::DeleteManifest(Err(DeleteManifestRefused::ManifestUnknown))),
+        ("delete-tag", Outcome::DeleteTag(Ok(()))),
+        ("delete-tag-unknown", Outcome::DeleteTag(Err(DeleteTagRefused::TagUnknown))),
+        ("touch-blob", Outcome::TouchBlob(Err(TouchBlobRefused::BlobUnknown))),
+        ("collect-blobs", Outcome::CollectBlobs(Ok(Collected { unlinked: 2, condemned: 300 }))),
+        ("allocate-node", Outcome::AllocateNode(Ok(300))),
+        ("begin-history", Outcome::BeginHistory(Ok(history()))),
+        ("set-quarantine", Outcome::SetQuarantine(Ok(true))),
+    ];
+    let named: BTreeSet<_> = outcomes.iter().map(|(_, outcome)| outcome.name()).collect();
+    assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
+    check("outcomes", &outcomes);
+}
+
+#[test]
+fn golden_rows() {
+    let time = LogTime(1_700_000_000_000);
+    let multi = || Multipart { key: key(1), id: multipart(1) };
+    let position = Position { epoch: 1, sequence: 300 };
+    check("head", &[("head", Head { position, time, uploads_open: 2, dedup_since: LogTime(5) })]);
+    check("repository", &[("repository", RepositoryRow { manifests: 1, tags: 2, blobs: 300 })]);
+    check::<Digest>("tag", &[("tag", digest(1))]);
+    let ManifestContent::Inline(bytes) = new_manifest(1).content else { unreachable!() };
+    let manifest = |content, subject| ManifestRow {
+        media_type: new_manifest(1).media_type,
+        size: 300,
+        content,
+        blobs: vec![digest(1), digest(2)],
+        subject,
+    };
+    let manifests = [
+        ("inline", manifest(ManifestContent::Inline(bytes), None)),
+        ("object", manifest(ManifestContent::Object(manifest_key()), Some(digest(3)))),
+    ];
+    check("manifest", &manifests);
+    let Referrer { artifact_type, annotations, .. } = referrer();
+    let media_type = new_manifest(1).media_type;
+    check("referrer", &[("referrer", ReferrerRow { media_type, size: 300, artifact_type, annotations })]);
+    check("membership", &[("membership", MembershipRow { held: true, manifests: 2, leased: time })]);
+    let object = |memberships, unreferenced| ObjectRow { size: 300, key: key(1), memberships, unreferenced };
+    check("object", &[("held", object(2, None)), ("unreferenced", object(0, Some(time)))]);
+    let keys = [
+        ("reserved", KeyRow::Reserved { since: time }),
+        ("held", KeyRow::Held { upload: upload(1) }),
+        ("linked", KeyRow::Linked),
+        ("condemned", KeyRow::Condemned { due: time, multipart: Some(multipart(1)) }),
+        ("retired", KeyRow::Retired { since: time }),
+    ];
+    check("key", &keys);
+    check("history", &[("restored", history()), ("first", History { incarnation: 1, parent: None, ..history() })]);
+    let session = |phase| UploadRow {
+        repository: repository(1),
+        owner: OWNER,
+        epoch: Epoch(2),
+        sha512: true,
+        touched: time,
+        phase,
+    };
+    let tail = Some(Tail::FinalPart(part(2)));
+    let uploads = [
+        ("receiving", Phase::Receiving(Receiving { offset: 300, hash: hash(), multipart: Some(multi()), tail })),
+        ("completing", Phase::Completing { digest: digest(1), size: 300, multipart: multi() }),
+        ("finished", Phase::Finished { digest: digest(1), size: 300, deduplicated: true }),
+    ];
+    check("upload", &uploads.map(|(name, phase)| (name, session(phase))));
+    check("part", &[("part", PartRow { size: 300, etag: "etag".to_owned() })]);
+    let outcome = Outcome::OpenUpload(Ok(()));
+    check("result", &[("result", DedupRow { at: time, outcome })]);
+}
+
+fn history() -> History {
+    let parent = Ancestor { history: Uuid::from_u128(3), entries: 300, position: Position { epoch: 1, sequence: 200 } };
+    History {
+        id: Uuid::from_u128(1),
+        storage: Uuid::from_u128(2),
+        incarnation: 2,
+        parent: Some(parent),
+        begun: LogTime(1_700_000_000_000),
+    }
+}
+
+#[test]
+fn golden_changes() {
+    let (repository, digest, at) = (repository(1), digest(1), LogTime(1_700_000_000_000));
+    let changes = [
+        ("blob-linked", ChangeKind::BlobLinked { repository: repository.clone(), digest, size: 300 }),
+        ("blob-unlinked", ChangeKind::BlobUnlinked { repository: repository.clone(), digest }),
+        (
+            "manifest-put",
+            ChangeKind::ManifestPut { repository: repository.clone(), digest, tags: vec![tag(1), tag(2)] },
+        ),
+        ("manifest-deleted", ChangeKind::ManifestDeleted { repository: repository.clone(), digest }),
+        ("tag-deleted", ChangeKind::TagDeleted { repository, tag: tag(1) }),
+    ];
+    check("change", &changes.map(|(name, kind)| (name, ChangeRow { at, kind })));
+}

@@ -1,0 +1,57 @@
+//! Facts: what truth is, every way in which it can change, and the Raft group that agrees on it.
+//!
+//! ```text
+//!  domain -- propose(Operation) --> Metadata --> raft/ (log, fsync, quorum) --> state/ (apply, redb)
+//!         <-- Done | Refused ------------------------------------------------------'   |      |
+//!         -- linearize(), query() ----------------------------------------------> Query       |
+//!         -- changes(), subscribe() -------------------------------------------------> change feed
+//! ```
+//!
+//! * Only a [`Command`] changes truth, and applying one reads no clock, no randomness and nothing but the state.
+//! * `Done` means that a quorum has the command on disk and that this replica has applied it.
+//! * `raft/` is the only folder that names openraft.
+
+mod command;
+mod disk;
+mod encoding;
+mod feed;
+mod folder_format;
+mod identity;
+mod log_clock;
+mod metadata;
+mod peer;
+mod query;
+mod raft;
+mod snapshot;
+mod state;
+
+pub use command::{
+    AdvanceUploadRefused, AllocateNode, Ancestor, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload,
+    CancelUploadRefused, CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected, Command,
+    CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, Envelope, Epoch,
+    Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History, Incarnation, LinkBlob,
+    LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart,
+    NeverRefused, NewManifest, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition, PutManifest,
+    PutManifestRefused, Referrer, ReserveKeys, ReserveKeysRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused,
+    UnlinkBlob, UnlinkBlobRefused,
+};
+pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
+pub use feed::{Change, ChangeKind, ChangesError, Position};
+pub use identity::Identity;
+pub use metadata::{
+    ClusterOptions, Metadata, OpenError, Options, ProposeError, ReadError, Role, ShutdownError, Status,
+};
+pub use peer::{ClusterId, PeerError, PeerTransport, VolumeId};
+pub use query::{
+    Blob, Condemned, HeldManifest, HeldObject, KeyState, Progress, Query, QueryError, ReferrerEntry, Repository,
+    StoredManifest, Upload, UploadState,
+};
+pub use raft::{EntriesError, LogEntry, Rebuild, RebuildError, Until};
+pub use snapshot::Snapshot;
+
+pub use raft::{ChangeRefusal, Member, MemberChange};
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod golden;

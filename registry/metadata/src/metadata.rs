@@ -1,0 +1,353 @@
+//! The handle that the rest of the registry has on the facts.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::encoding::encode;
+use crate::raft::Group;
+use crate::{
+    Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope, Identity, LocalDisk,
+    LogEntry, LogTime, Member, MemberChange, Operation, PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
+};
+
+/// Where the facts are kept, and with how much memory.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder of the log and the state. Created if missing; used by one process at a time.
+    pub folder: PathBuf,
+    /// Memory for pages of the state, in bytes.
+    pub state_cache_bytes: usize,
+    /// Memory for entries of the log, in bytes.
+    pub log_cache_bytes: usize,
+    /// Bytes of the disk that stay free of new facts: with less, only what ends, deletes and collects is proposed.
+    pub disk_reserve: u64,
+    /// Names the volume, if the folder is empty: random.
+    pub new_volume: VolumeId,
+    /// Names the cluster, if one begins here: random.
+    pub new_cluster: ClusterId,
+    /// Where the folder is.
+    pub disk: Arc<dyn Disk>,
+    /// What this replica's share of chance is drawn from, as long as it runs: random.
+    pub seed: u64,
+    /// How this replica speaks with others; without it, it is a group of one.
+    pub cluster: Option<ClusterOptions>,
+}
+
+/// How a replica speaks with others.
+#[derive(Clone)]
+pub struct ClusterOptions {
+    /// Carries its messages.
+    pub transport: Arc<dyn PeerTransport>,
+    /// Where the others reach it.
+    pub address: String,
+    /// Members that an empty folder asks to be taken in, one after the other, for as long as it takes. Without any, it
+    /// begins a cluster.
+    pub seeds: Vec<String>,
+}
+
+impl fmt::Debug for ClusterOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterOptions")
+            .field("address", &self.address)
+            .field("seeds", &self.seeds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// The working set of a registry that is idle or small. The whole process is meant to idle at 40 MiB, and the
+    /// operating system caches the file as well.
+    pub const STATE_CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+    /// Entries that are applied or replicated right after they were written; older ones are read from disk.
+    pub const LOG_CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+    /// A group of one with the defaults, in `folder`, whose names are made of `random`.
+    pub fn new(folder: impl Into<PathBuf>, random: [u128; 2]) -> Self {
+        let [volume, cluster] = random;
+        Self {
+            folder: folder.into(),
+            state_cache_bytes: Self::STATE_CACHE_BYTES,
+            log_cache_bytes: Self::LOG_CACHE_BYTES,
+            disk_reserve: 0,
+            new_volume: VolumeId(volume),
+            new_cluster: ClusterId(cluster),
+            disk: Arc::new(LocalDisk),
+            seed: Uuid::from_u128(volume).as_u64_pair().1,
+            cluster: None,
+        }
+    }
+}
+
+/// Why the facts could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the folder open.
+    #[error("{0} is in use by another process")]
+    InUse(PathBuf),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Of the file or folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// A later release has written to the folder.
+    #[error(
+        "{} was written by roadstead {writer} in format {format}, and this is roadstead {}, which reads up to format \
+         {}. Start it with roadstead {writer} or later; to go back to this release, restore a sequence from before \
+         the upgrade into a new folder with `roadstead restore`",
+        .folder.display(),
+        env!("CARGO_PKG_VERSION"),
+        crate::folder_format::FORMAT
+    )]
+    Newer {
+        /// The folder.
+        folder: PathBuf,
+        /// Its format.
+        format: u32,
+        /// The release that wrote to it last.
+        writer: String,
+    },
+    /// A file is damaged; the message says which, where, and what to do.
+    #[error("{0}")]
+    Damaged(String),
+    /// The replica did not come to lead its group of one.
+    #[error("the Raft group did not start: {0}")]
+    NotStarted(String),
+}
+
+/// How a proposal ended when it has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// It was certainly not applied, nor ever will be: answer 503 with `Retry-After`, or propose again.
+    #[error("the change was not taken: {0}")]
+    NotDone(String),
+    /// It may have been applied, or be applied yet. Propose the same operation under the same id to learn which, or
+    /// answer 503; never assume either.
+    #[error("the change may or may not be applied: {0}")]
+    Unknown(String),
+}
+
+/// Why this replica cannot say whether it has seen everything that was acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No leader confirmed it within [`Metadata::READ_DEADLINE`]. `query()` still answers, perhaps with old facts.
+    #[error("no leader confirmed the read: {0}")]
+    NoLeader(String),
+}
+
+/// The checkpoint at the end failed. Nothing acknowledged is lost: the log has it.
+#[derive(Debug, thiserror::Error)]
+#[error("the state could not be checkpointed: {0}")]
+pub struct ShutdownError(String);
+
+/// What a replica is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Takes writes.
+    Leader,
+    /// Follows a leader.
+    Follower,
+    /// Seeks votes.
+    Candidate,
+    /// Follows without a vote.
+    Learner,
+    /// Has ended, by shutdown or by an error of its storage.
+    Stopped,
+}
+
+/// A replica's state for metrics and readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it is.
+    pub role: Role,
+    /// The leader's node id, where one is known.
+    pub leader: Option<u64>,
+    /// The Raft term.
+    pub term: u64,
+    /// The newest entry of the log.
+    pub last_log_index: u64,
+    /// The newest entry that the state contains.
+    pub applied_index: u64,
+    /// The newest entry that the state contains on disk; a restart replays what follows it.
+    pub checkpoint_index: u64,
+    /// The files of the log, in bytes.
+    pub log_bytes: u64,
+    /// Whether everything that the log held when it was opened is applied.
+    pub caught_up: bool,
+    /// How long ago a leader was heard of, or for a leader, a quorum.
+    pub contact: Option<Duration>,
+    /// The error that stopped the replica: it must be restarted.
+    pub fatal: Option<String>,
+}
+
+/// The facts of one region, as one replica has them. Clones share it.
+#[derive(Clone)]
+pub struct Metadata {
+    group: Arc<Group>,
+    folder: Arc<PathBuf>,
+    disk_reserve: u64,
+}
+
+impl Metadata {
+    /// How long a proposal may take: longer than an election, shorter than the patience of clients.
+    pub const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+    /// How long a linearizable read waits for a leader, likewise.
+    pub const READ_DEADLINE: Duration = Duration::from_secs(5);
+
+    /// How long a replica may take to lead its group of one. It applies its log in that time: at most what was written
+    /// since the last checkpoint, in well below a second.
+    pub const OPEN_DEADLINE: Duration = Duration::from_mins(1);
+
+    /// The longest command that is proposed: half of what a follower takes in one message. A manifest is below it by
+    /// [`PutManifest::MAX_INLINE`](crate::PutManifest::MAX_INLINE), 10,000 parts of an upload by their number.
+    pub const MAX_COMMAND_BYTES: usize = 4 * 1024 * 1024;
+
+    /// How long a deletion waits for replicas that are slow: as long as one may be silent before others stand for election.
+    pub const SETTLE_DEADLINE: Duration = Duration::from_secs(1);
+
+    /// How long a change of the members may take: an election, and two entries of the log.
+    pub const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Opens the facts in `options.folder`, or begins them there. A group of one leads and has applied its whole log when
+    /// this returns. A member of a larger one has only begun: [`Self::status`] tells when it has caught up.
+    pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let (folder, disk_reserve) = (Arc::new(options.folder.clone()), options.disk_reserve);
+        Ok(Self { group: Group::open(options, Self::OPEN_DEADLINE).await?, folder, disk_reserve })
+    }
+
+    /// Who this replica is.
+    pub fn identity(&self) -> Identity {
+        self.group.identity()
+    }
+
+    /// Answers a message that a transport brought from another replica.
+    pub async fn answer(&self, message: &Bytes) -> Bytes {
+        self.group.answer(message).await
+    }
+
+    /// Tells the leader that this replica is reached at `address`. To be repeated until it succeeds, at every start.
+    pub async fn announce(&self, address: &str) -> Result<(), ReadError> {
+        self.group.announce(address, Self::CHANGE_DEADLINE).await.map_err(ReadError::NoLeader)
+    }
+
+    /// Every member of the group, as this replica knows it.
+    pub fn members(&self) -> Vec<Member> {
+        self.group.members()
+    }
+
+    /// Lets the leader change who is in the group. Asking for what is so already is no error.
+    pub async fn change_members(&self, change: MemberChange) -> Result<(), ChangeRefusal> {
+        self.group.change_members(change, Self::CHANGE_DEADLINE).await
+    }
+
+    /// Waits until [`Self::status`] or [`Self::members`] may say something else.
+    pub async fn changed(&self) {
+        self.group.changed().await;
+    }
+
+    /// Proposes a change and waits until it is applied here.
+    ///
+    /// `id` names the change as the client meant it: proposed again under the same id within 15 minutes of log time, it
+    /// is answered with its first result and not applied again.
+    pub async fn propose<O: Operation>(
+        &self,
+        id: CommandId,
+        at: LogTime,
+        operation: O,
+    ) -> Result<Result<O::Done, O::Refused>, ProposeError> {
+        let command = operation.into();
+        if command.grows() {
+            self.check_room()?;
+        }
+        let proposal = encode(&Envelope { id, at, command });
+        if proposal.len() > Self::MAX_COMMAND_BYTES {
+            return Err(ProposeError::NotDone(format!("a command of {} bytes is too long", proposal.len())));
+        }
+        let outcome = self.group.write(proposal.into(), Self::WRITE_DEADLINE).await?;
+        O::result(outcome)
+            .ok_or_else(|| ProposeError::NotDone(format!("the id {:#034x} is that of another operation", id.0)))
+    }
+
+    /// Whether the disk has room for new facts. Where it does not say, the log finds out.
+    fn check_room(&self) -> Result<(), ProposeError> {
+        let Ok(disk) = rustix::fs::statvfs(&*self.folder) else { return Ok(()) };
+        let (free, reserve) = (disk.f_bavail.saturating_mul(disk.f_frsize), self.disk_reserve);
+        if free < reserve {
+            let folder = self.folder.display();
+            return Err(ProposeError::NotDone(format!(
+                "{free} bytes are free in {folder}; the last {reserve} are kept for deleting and collecting"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Waits until every replica that can be reached has applied what this one has, for at most
+    /// [`Self::SETTLE_DEADLINE`]: what was deleted is then not found anywhere, not even by those who answer from their
+    /// own state. One that cannot be reached learns of it when it is back.
+    pub async fn settle(&self) {
+        self.group.settle(Self::SETTLE_DEADLINE).await;
+    }
+
+    /// After `Ok`, [`query`](Self::query) sees everything that was acknowledged anywhere before the call.
+    pub async fn linearize(&self) -> Result<(), ReadError> {
+        self.group.linearize(Self::READ_DEADLINE).await
+    }
+
+    /// A consistent view of what this replica has applied.
+    pub fn query(&self) -> Result<Query, QueryError> {
+        self.group.query()
+    }
+
+    /// Up to `limit` changes after a position, in order. [`Position::default`] is before the first of any history.
+    pub fn changes(&self, after: Position, limit: usize) -> Result<Vec<Change>, ChangesError> {
+        self.query()?.changes(after, limit)
+    }
+
+    /// Follows the position of the newest change.
+    pub fn subscribe(&self) -> watch::Receiver<Position> {
+        self.group.subscribe()
+    }
+
+    /// Follows how many entries of the log are applied, from the first on.
+    pub fn subscribe_applied(&self) -> watch::Receiver<u64> {
+        self.group.subscribe_applied()
+    }
+
+    /// The applied entries of the log from `from` to before `end`, up to about `limit` bytes but at least one; none if
+    /// there are none yet.
+    pub async fn entries(&self, from: u64, end: u64, limit: usize) -> Result<Vec<LogEntry>, EntriesError> {
+        self.group.entries(from, end, limit).await
+    }
+
+    /// All facts as they are now.
+    pub fn snapshot(&self) -> Result<Snapshot, QueryError> {
+        self.group.snapshot()
+    }
+
+    /// What time it is in the log, with which proposals are stamped and ages judged: `wall` by the wall clock, as far as
+    /// the passing of `monotonic` makes it plausible. See the module `log_clock`.
+    pub fn log_time(&self, wall: LogTime, monotonic: Duration) -> LogTime {
+        self.group.log_time(wall, monotonic)
+    }
+
+    /// For metrics and readiness.
+    pub fn status(&self) -> Status {
+        self.group.status()
+    }
+
+    /// Stops the replica after a durable checkpoint, so that the next start replays nothing. Every later proposal
+    /// fails. The folder is free when the last clone is dropped.
+    pub async fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.group.shutdown().await.map_err(|error| ShutdownError(error.to_string()))
+    }
+}

@@ -1,0 +1,50 @@
+//! Garbage collection: what the passing of time does to blobs that nothing names.
+
+use super::{Apply, Halt, require};
+use crate::state::keyspace::{MEMBERSHIPS, OBJECTS, QUARANTINED_OBJECTS, UNNAMED, UNREFERENCED};
+use crate::{CollectBlobs, Collected, NeverRefused, QueryError, TouchBlob, TouchBlobRefused};
+
+impl Apply<'_> {
+    pub(super) fn touch_blob(&mut self, operation: TouchBlob) -> Result<(), Halt<TouchBlobRefused>> {
+        let TouchBlob { repository, digest } = operation;
+        let membership = self.rows.get(MEMBERSHIPS, (&repository, &digest))?.filter(|membership| membership.held);
+        require(membership.is_some() && !self.is_quarantined(&digest)?, TouchBlobRefused::BlobUnknown)?;
+        Ok(self.renew(&repository, &digest)?)
+    }
+
+    pub(super) fn collect_blobs(&mut self, operation: &CollectBlobs) -> Result<Collected, Halt<NeverRefused>> {
+        // Objects first: what is unlinked by this entry has a grace of its own before it.
+        let condemned = self.condemn_unreferenced(operation)?;
+        let unlinked = self.unlink_unnamed(operation)?;
+        Ok(Collected { unlinked, condemned })
+    }
+
+    fn condemn_unreferenced(&mut self, operation: &CollectBlobs) -> Result<u32, QueryError> {
+        let due = UNREFERENCED.all().before(UNREFERENCED.start_at(&operation.before));
+        let mut condemned = 0;
+        for (since, digest) in self.rows.keys(UNREFERENCED, due, operation.limit as usize)? {
+            self.rows.remove(UNREFERENCED, (&since, &digest))?;
+            let object = match self.rows.take(OBJECTS, &digest)? {
+                None => self.rows.take(QUARANTINED_OBJECTS, &digest)?,
+                sound => sound,
+            };
+            if let Some(object) = object {
+                self.condemn(&object.key, None)?;
+                condemned += 1;
+            }
+        }
+        Ok(condemned)
+    }
+
+    fn unlink_unnamed(&mut self, operation: &CollectBlobs) -> Result<u32, QueryError> {
+        let due = UNNAMED.all().before(UNNAMED.start_at(&operation.before));
+        let mut unlinked = 0;
+        for (_, repository, digest) in self.rows.keys(UNNAMED, due, operation.limit as usize)? {
+            if let Some(membership) = self.rows.get(MEMBERSHIPS, (&repository, &digest))? {
+                self.part(repository, digest, membership)?;
+                unlinked += 1;
+            }
+        }
+        Ok(unlinked)
+    }
+}

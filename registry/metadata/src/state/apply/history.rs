@@ -1,0 +1,40 @@
+//! Naming a history, and beginning one that goes on from another.
+
+use super::{Apply, Halt};
+use crate::state::keyspace::{CHANGES, HISTORY};
+use crate::{BeginHistory, History, NeverRefused, Position, QueryError};
+
+/// Changes renamed at once.
+const CHANGES_AT_ONCE: usize = 1_000;
+
+impl Apply<'_> {
+    pub(super) fn begin_history(&mut self, operation: &BeginHistory) -> Result<History, Halt<NeverRefused>> {
+        if let Some(known) = self.rows.get(HISTORY, ())? {
+            return Ok(known);
+        }
+        let BeginHistory { history: id, storage } = *operation;
+        let history = History { id, storage, incarnation: 1, parent: None, begun: self.now() };
+        self.rows.put(HISTORY, (), &history)?;
+        Ok(history)
+    }
+
+    /// Goes on as a history of its own. Its feed has another epoch, in which all changes that are kept are the same: who
+    /// followed the former one is told so, instead of being shown other changes under numbers that it knows.
+    pub(crate) fn fork_history(&mut self, history: &History) -> Result<(), QueryError> {
+        self.rows.put(HISTORY, (), history)?;
+        let former = self.head.position.epoch;
+        self.head.position.epoch += 1;
+        loop {
+            let end = CHANGES.key(&Position { epoch: former, sequence: u64::MAX });
+            let changes = self.rows.keys(CHANGES, CHANGES.all().before(end), CHANGES_AT_ONCE)?;
+            if changes.is_empty() {
+                return Ok(());
+            }
+            for position in changes {
+                if let Some(change) = self.rows.take(CHANGES, &position)? {
+                    self.rows.put(CHANGES, &Position { epoch: former + 1, ..position }, &change)?;
+                }
+            }
+        }
+    }
+}

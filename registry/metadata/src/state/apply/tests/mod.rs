@@ -1,0 +1,11 @@
+//! What each operation does, what it refuses, and what holds whatever is applied in whatever order.
+
+mod blob;
+mod collect;
+mod dedup;
+mod invariants;
+mod key;
+mod manifest;
+mod model;
+mod quarantine;
+mod upload;

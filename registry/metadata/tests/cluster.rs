@@ -1,0 +1,314 @@
+//! Several replicas that reach each other through memory: joining, forwarding, losing the leader, catching up.
+
+#![expect(clippy::unwrap_used, reason = "clippy takes only the functions marked as tests for tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use roadstead_metadata::{
+    ChangeRefusal, ClusterId, ClusterOptions, CommandId, Identity, LogTime, ManifestContent, MemberChange, Metadata,
+    NewManifest, Options, PeerError, PeerTransport, Precondition, ProposeError, PutManifest, Role,
+};
+use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// A condition that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A network of addresses, some of which nobody reaches.
+#[derive(Clone, Default)]
+struct Network(Arc<Mutex<Wires>>);
+
+#[derive(Default)]
+struct Wires {
+    replicas: BTreeMap<String, Metadata>,
+    cut: BTreeSet<String>,
+}
+
+/// One replica's end of the network.
+struct Wire {
+    network: Network,
+    from: String,
+}
+
+impl PeerTransport for Wire {
+    fn call<'a>(
+        &'a self,
+        address: &'a str,
+        message: Bytes,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
+        async move {
+            let target = {
+                let wires = self.network.0.lock();
+                let is_cut = wires.cut.contains(address) || wires.cut.contains(&self.from);
+                wires.replicas.get(address).filter(|_| !is_cut).cloned()
+            };
+            let target = target.ok_or_else(|| PeerError::NotSent(format!("nobody listens at {address}")))?;
+            let answer = timeout(patience, target.answer(&message)).await;
+            answer.map_err(|_| PeerError::Unknown("no answer in time".to_owned()))
+        }
+        .boxed()
+    }
+}
+
+struct Replica {
+    address: String,
+    folder: TempDir,
+    metadata: Metadata,
+}
+
+struct Cluster {
+    network: Network,
+    replicas: Vec<Replica>,
+}
+
+impl Cluster {
+    /// A cluster of `voters`, the first of which began it.
+    async fn of(voters: usize) -> Self {
+        let mut cluster = Self { network: Network::default(), replicas: Vec::new() };
+        for _ in 0..voters {
+            cluster.add().await;
+        }
+        cluster
+    }
+
+    /// Adds a replica and waits until it has a vote.
+    async fn add(&mut self) {
+        let folder = tempfile::tempdir().unwrap();
+        let address = format!("replica-{}", self.replicas.len());
+        let seeds = self.replicas.iter().map(|replica| replica.address.clone()).collect();
+        let volume = 100 + self.replicas.len() as u128;
+        let metadata = open(&self.network, folder.path(), &address, seeds, volume).await;
+        let node = metadata.identity().node;
+        self.replicas.push(Replica { address, folder, metadata });
+        if self.replicas.len() > 1 {
+            self.promote(node).await;
+        }
+    }
+
+    async fn promote(&self, node: u64) {
+        let promoted = async {
+            while let Err(refused) = self.any().change_members(MemberChange::Promote { node }).await {
+                assert!(matches!(refused, ChangeRefusal::Unfit { .. } | ChangeRefusal::InProgress), "{refused}");
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, promoted).await.unwrap();
+    }
+
+    fn any(&self) -> &Metadata {
+        &self.replicas[0].metadata
+    }
+
+    async fn leader(&self, among: &[usize]) -> usize {
+        let found = async {
+            loop {
+                let leads = |index: &&usize| self.replicas[**index].metadata.status().role == Role::Leader;
+                if let Some(index) = among.iter().find(leads) {
+                    return *index;
+                }
+                let _ = timeout(Duration::from_millis(50), self.replicas[among[0]].metadata.changed()).await;
+            }
+        };
+        timeout(PATIENCE, found).await.unwrap()
+    }
+
+    fn cut(&self, index: usize) {
+        self.network.0.lock().cut.insert(self.replicas[index].address.clone());
+    }
+
+    fn mend(&self, index: usize) {
+        self.network.0.lock().cut.remove(&self.replicas[index].address);
+    }
+}
+
+async fn open(network: &Network, folder: &Path, address: &str, seeds: Vec<String>, volume: u128) -> Metadata {
+    let wire = Wire { network: network.clone(), from: address.to_owned() };
+    let cluster = Some(ClusterOptions { transport: Arc::new(wire), address: address.to_owned(), seeds });
+    let options = Options { cluster, ..Options::new(folder, [volume, 7]) };
+    let metadata = timeout(PATIENCE, Metadata::open(options)).await.unwrap().unwrap();
+    network.0.lock().replicas.insert(address.to_owned(), metadata.clone());
+    metadata
+}
+
+fn repository() -> RepositoryName {
+    "library/nginx".parse().unwrap()
+}
+
+fn tag(number: u128) -> Tag {
+    format!("v{number}").parse().unwrap()
+}
+
+fn digest(number: u128) -> Digest {
+    *Hasher::digest(Algorithm::Sha256, format!("manifest {number}").as_bytes()).get()
+}
+
+async fn put(metadata: &Metadata, number: u128) -> Result<(), ProposeError> {
+    let content = Bytes::from(format!("manifest {number}"));
+    let manifest = NewManifest {
+        repository: repository(),
+        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+        size: content.len() as u64,
+        content: ManifestContent::Inline(content.clone()),
+        blobs: Vec::new(),
+        referrer: None,
+        tags: vec![tag(number)],
+        precondition: Precondition::None,
+        sparse: false,
+    };
+    let put = PutManifest::new(Hasher::digest(Algorithm::Sha256, &content), manifest);
+    metadata.propose(CommandId(number), LogTime(1), put).await?.unwrap();
+    Ok(())
+}
+
+fn has(metadata: &Metadata, number: u128) -> bool {
+    metadata.query().unwrap().tag(&repository(), &tag(number)).unwrap() == Some(digest(number))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_what_any_replica_acknowledged_every_other_one_reads() {
+    let cluster = Cluster::of(3).await;
+    for number in 0..30 {
+        let writer = &cluster.replicas[number % 3].metadata;
+        put(writer, number as u128).await.unwrap();
+        assert!(has(writer, number as u128), "whoever writes sees it at once");
+        for Replica { metadata, .. } in &cluster.replicas {
+            metadata.linearize().await.unwrap();
+            assert!(has(metadata, number as u128));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p2_losing_the_leader_loses_nothing_and_writes_wait_the_election_out() {
+    let cluster = Cluster::of(3).await;
+    for number in 0..10 {
+        put(cluster.any(), number).await.unwrap();
+    }
+    let lost = cluster.leader(&[0, 1, 2]).await;
+    let rest: Vec<usize> = (0..3).filter(|index| *index != lost).collect();
+    cluster.cut(lost);
+    put(&cluster.replicas[rest[0]].metadata, 10).await.expect("the election fits into a write's patience");
+    assert_ne!(cluster.leader(&rest).await, lost);
+    for index in &rest {
+        let metadata = &cluster.replicas[*index].metadata;
+        metadata.linearize().await.unwrap();
+        assert!((0..=10).all(|number| has(metadata, number)));
+    }
+    let former = &cluster.replicas[lost].metadata;
+    former.linearize().await.expect_err("who is cut off cannot know that it is up to date");
+    put(former, 11).await.expect_err("and takes no writes");
+    cluster.mend(lost);
+    former.linearize().await.unwrap();
+    assert!((0..=10).all(|number| has(former, number)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_whose_answer_was_lost_is_applied_once_by_the_next_leader() {
+    let cluster = Cluster::of(3).await;
+    put(cluster.any(), 1).await.unwrap();
+    let before = cluster.any().query().unwrap().position().unwrap();
+    for Replica { metadata, .. } in &cluster.replicas {
+        put(metadata, 1).await.unwrap();
+    }
+    cluster.any().linearize().await.unwrap();
+    assert_eq!(cluster.any().query().unwrap().position().unwrap(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p12_a_volume_keeps_its_node_id_and_no_other_ever_gets_it() {
+    let mut cluster = Cluster::of(3).await;
+    let nodes: Vec<u64> = cluster.replicas.iter().map(|replica| replica.metadata.identity().node).collect();
+    assert_eq!(nodes, [1, 2, 3]);
+    assert!(cluster.replicas.iter().all(|replica| replica.metadata.identity().cluster == ClusterId(7)));
+
+    // One goes for good; its id does not come back, whoever joins.
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let gone = (leader + 1) % 3;
+    cluster.cut(gone);
+    let lost = cluster.replicas[gone].metadata.identity().node;
+    let change = MemberChange::Remove { node: lost };
+    cluster.replicas[leader].metadata.change_members(change).await.unwrap();
+    cluster.replicas[leader].metadata.change_members(change).await.expect("it is so already");
+    let folder = tempfile::tempdir().unwrap();
+    let seeds = vec![cluster.replicas[leader].address.clone()];
+    let metadata = open(&cluster.network, folder.path(), "new", seeds, 999).await;
+    assert_eq!(metadata.identity().node, 4);
+    cluster.replicas.push(Replica { address: "new".to_owned(), folder, metadata });
+    let members = cluster.replicas[leader].metadata.members();
+    assert_eq!(members.len(), 3);
+    assert!(members.iter().all(|member| member.node != lost));
+
+    // Another starts again with its volume, under another address.
+    let again = (0..3).find(|index| *index != leader && *index != gone).unwrap();
+    let Replica { address, folder, metadata } = cluster.replicas.swap_remove(again);
+    let node = metadata.identity().node;
+    cluster.network.0.lock().replicas.remove(&address);
+    metadata.shutdown().await.unwrap();
+    drop(metadata);
+    let metadata = open(&cluster.network, folder.path(), "moved", vec!["nobody".to_owned()], 1).await;
+    assert_eq!(metadata.identity().node, node);
+    let announced = async { while metadata.announce("moved").await.is_err() {} };
+    timeout(PATIENCE, announced).await.unwrap();
+    let moved = metadata.members().into_iter().find(|member| member.node == node).unwrap();
+    assert_eq!((moved.address.as_str(), moved.is_voter), ("moved", true));
+    put(&metadata, 50).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_is_handed_over_and_a_lost_voter_replaced() {
+    let mut cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let to = cluster.replicas[(leader + 1) % 3].metadata.identity().node;
+    cluster.any().change_members(MemberChange::TransferLeadership { to }).await.unwrap();
+    put(cluster.any(), 1).await.unwrap();
+    assert_eq!(cluster.leader(&[(leader + 1) % 3]).await, (leader + 1) % 3);
+
+    let folder = tempfile::tempdir().unwrap();
+    let seeds = cluster.replicas.iter().map(|replica| replica.address.clone()).collect();
+    let metadata = open(&cluster.network, folder.path(), "spare", seeds, 999).await;
+    let by = metadata.identity().node;
+    cluster.replicas.push(Replica { address: "spare".to_owned(), folder, metadata });
+    cluster.cut(leader);
+    let lost = cluster.replicas[leader].metadata.identity().node;
+    let speaker = &cluster.replicas[3].metadata;
+    let replaced = async {
+        while let Err(refused) = speaker.change_members(MemberChange::Replace { lost, by }).await {
+            assert!(matches!(refused, ChangeRefusal::Unfit { .. } | ChangeRefusal::InProgress), "{refused}");
+        }
+    };
+    timeout(PATIENCE, replaced).await.unwrap();
+    speaker.linearize().await.unwrap();
+    let voters: Vec<u64> =
+        speaker.members().iter().filter(|member| member.is_voter).map(|member| member.node).collect();
+    assert_eq!(voters.len(), 3);
+    assert!(voters.contains(&by) && !voters.contains(&lost));
+    let refused = speaker.change_members(MemberChange::Promote { node: 99 }).await.unwrap_err();
+    assert_eq!(refused, ChangeRefusal::UnknownNode(99));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_passed_to_another_cluster_gets_nothing_of_this_one() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let taken = &cluster.replicas[(leader + 1) % 3];
+    let folder = tempfile::tempdir().unwrap();
+    let stranger = Metadata::open(Options::new(folder.path(), [999, 8])).await.unwrap();
+    assert_eq!(stranger.identity(), Identity { cluster: ClusterId(8), node: 1 });
+    stranger.linearize().await.unwrap();
+    let before = stranger.status();
+    cluster.network.0.lock().replicas.insert(taken.address.clone(), stranger.clone());
+    put(&cluster.replicas[leader].metadata, 1).await.unwrap();
+    assert!(!has(&stranger, 1));
+    assert_eq!((stranger.status().term, stranger.status().role), (before.term, Role::Leader));
+    let answer = stranger.answer(&Bytes::from_static(b"\x01nonsense")).await;
+    assert!(String::from_utf8_lossy(&answer).contains("damaged"), "what cannot be read is refused");
+}

@@ -1,0 +1,204 @@
+//! `roadstead status`: what the running registry is doing.
+
+use std::path::Path;
+
+use roadstead_domain::Fault;
+use roadstead_metadata::Role;
+use serde::{Deserialize, Serialize};
+
+use super::api::Admin;
+use super::client::{Client, block_on};
+use super::table::{bytes, columns};
+use crate::health::Readiness;
+
+/// The answer of `GET /admin/v1/status`. Fields are added, never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Status {
+    /// Of the program.
+    pub version: String,
+    /// Where clients reach it.
+    pub url: String,
+    /// As `/readyz` says it: `starting`, `ready` or `draining`.
+    pub readiness: String,
+    pub raft: Raft,
+    pub changes: Changes,
+    pub uploads_open: u64,
+    pub memory_budget: Memory,
+}
+
+/// This replica in its group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Raft {
+    /// `leader`, `follower`, `candidate`, `learner` or `stopped`.
+    pub role: String,
+    /// The leader's node id, where one is known.
+    pub leader: Option<u64>,
+    pub term: u64,
+    pub last_log_index: u64,
+    pub applied_index: u64,
+    /// The newest entry that the state holds durably.
+    pub checkpoint_index: u64,
+    pub log_bytes: u64,
+    /// Why it has stopped, if it has.
+    pub fatal: Option<String>,
+}
+
+/// The newest entry of the change feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Changes {
+    pub epoch: u64,
+    pub sequence: u64,
+}
+
+/// Of content in transit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Memory {
+    pub used_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// The present one.
+pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
+    let registry = &admin.registry;
+    let status = registry.metadata().status();
+    let query = registry.metadata().query()?;
+    let position = query.position()?;
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        url: format!("{}://{}", admin.scheme, admin.address),
+        readiness: readiness(admin.health.readiness()).to_owned(),
+        raft: Raft {
+            role: role(status.role).to_owned(),
+            leader: status.leader,
+            term: status.term,
+            last_log_index: status.last_log_index,
+            applied_index: status.applied_index,
+            checkpoint_index: status.checkpoint_index,
+            log_bytes: status.log_bytes,
+            fatal: status.fatal,
+        },
+        changes: Changes { epoch: position.epoch, sequence: position.sequence },
+        uploads_open: query.uploads_open()?,
+        memory_budget: Memory { used_bytes: registry.budget().used(), total_bytes: registry.budget().total() },
+    })
+}
+
+const fn readiness(readiness: Readiness) -> &'static str {
+    match readiness {
+        Readiness::Starting => "starting",
+        Readiness::Ready => "ready",
+        Readiness::Draining => "draining",
+    }
+}
+
+const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Leader => "leader",
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Learner => "learner",
+        Role::Stopped => "stopped",
+    }
+}
+
+/// Asks the registry on `data`, and gives what is to be printed.
+pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
+    let status: Status = block_on(async { Client::connect(data).await?.get("/admin/v1/status").await })?;
+    if as_json { Ok(serde_json::to_string_pretty(&status)? + "\n") } else { Ok(text(&status)) }
+}
+
+fn text(status: &Status) -> String {
+    let Status { version, url, readiness, raft, changes, uploads_open, memory_budget } = status;
+    let leader = match raft.leader {
+        Some(_) if raft.role == "leader" => String::new(),
+        Some(leader) => format!(" of node {leader}"),
+        None => ", no leader is known".to_owned(),
+    };
+    let log = bytes(raft.log_bytes);
+    let (used, total) = (bytes(memory_budget.used_bytes), bytes(memory_budget.total_bytes));
+    let mut rows = vec![
+        ("registry", format!("roadstead {version}, {readiness} on {url}")),
+        ("raft", format!("{}{leader}, term {}", raft.role, raft.term)),
+        (
+            "log",
+            format!(
+                "entry {}, applied to {}, durable in the state to {}; {log}",
+                raft.last_log_index, raft.applied_index, raft.checkpoint_index
+            ),
+        ),
+        ("change feed", format!("epoch {}, change {}", changes.epoch, changes.sequence)),
+        ("uploads", format!("{uploads_open} open")),
+        ("memory", format!("{used} of {total} for content in transit")),
+    ];
+    rows.extend(raft.fatal.iter().map(|reason| ("stopped", reason.clone())));
+    columns(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        Status {
+            version: "1.2.3".to_owned(),
+            url: "https://127.0.0.1:5000".to_owned(),
+            readiness: "ready".to_owned(),
+            raft: Raft {
+                role: "leader".to_owned(),
+                leader: Some(1),
+                term: 3,
+                last_log_index: 120,
+                applied_index: 119,
+                checkpoint_index: 100,
+                log_bytes: 1_600_000,
+                fatal: None,
+            },
+            changes: Changes { epoch: 1, sequence: 57 },
+            uploads_open: 2,
+            memory_budget: Memory { used_bytes: 8 << 20, total_bytes: 128 << 20 },
+        }
+    }
+
+    #[test]
+    fn people_read_it_so() {
+        insta::assert_snapshot!(text(&status()), @r"
+        registry     roadstead 1.2.3, ready on https://127.0.0.1:5000
+        raft         leader, term 3
+        log          entry 120, applied to 119, durable in the state to 100; 1.5 MiB
+        change feed  epoch 1, change 57
+        uploads      2 open
+        memory       8.0 MiB of 128.0 MiB for content in transit
+        ");
+    }
+
+    /// The operator and scripts read this.
+    #[test]
+    fn the_json_is_this() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&status()).unwrap(), @r#"
+        {
+          "version": "1.2.3",
+          "url": "https://127.0.0.1:5000",
+          "readiness": "ready",
+          "raft": {
+            "role": "leader",
+            "leader": 1,
+            "term": 3,
+            "last_log_index": 120,
+            "applied_index": 119,
+            "checkpoint_index": 100,
+            "log_bytes": 1600000,
+            "fatal": null
+          },
+          "changes": {
+            "epoch": 1,
+            "sequence": 57
+          },
+          "uploads_open": 2,
+          "memory_budget": {
+            "used_bytes": 8388608,
+            "total_bytes": 134217728
+          }
+        }
+        "#);
+    }
+}

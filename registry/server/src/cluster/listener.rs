@@ -1,0 +1,125 @@
+//! Where the other replicas reach this one.
+
+use std::convert::Infallible;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use roadstead_metadata::Metadata;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, warn};
+
+use super::MAX_MESSAGE_BYTES;
+use super::credentials::Credentials;
+use crate::tasks::TaskResult;
+
+/// Where messages are posted.
+pub(super) const PATH: &str = "/peer/v1";
+
+/// How long a handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages of one replica that are answered at once; more wait.
+const MAX_STREAMS: u32 = 256;
+
+/// A connection that is silent so long is asked whether it still stands, and given up after as long again.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// Bytes of messages in flight on one connection: a snapshot's piece and what goes beside it.
+const WINDOW_BYTES: u32 = 4 << 20;
+
+/// Pause after a failed `accept`: out of files or memory, which only others can release.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound socket on which the metadata is asked.
+pub(crate) struct PeerListener {
+    socket: TcpListener,
+    credentials: Credentials,
+    metadata: Arc<OnceLock<Metadata>>,
+    connections: TaskTracker,
+}
+
+impl PeerListener {
+    /// Answers from `metadata` once it is open; until then others are told to come back.
+    pub(crate) fn new(socket: TcpListener, credentials: Credentials, metadata: Arc<OnceLock<Metadata>>) -> Self {
+        Self { socket, credentials, metadata, connections: TaskTracker::new() }
+    }
+
+    /// Accepts until `stop`.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) -> TaskResult {
+        let cut = CancellationToken::new();
+        let _cut_on_return = cut.clone().drop_guard();
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, remote)) => {
+                    let (listener, cut) = (Arc::clone(&self), cut.clone());
+                    self.connections.spawn(async move {
+                        tokio::select! {
+                            served = listener.serve(socket) => if let Err(error) = served {
+                                debug!(%remote, reason = %error, "a connection of another replica ended: {error}");
+                            },
+                            () = cut.cancelled() => {}
+                        }
+                    });
+                }
+                Err(error) => {
+                    warn!(reason = %error, "a connection of another replica could not be accepted: {error}");
+                    if timeout(ACCEPT_PAUSE, stop.cancelled()).await.is_ok() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn serve(&self, socket: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        socket.set_nodelay(true)?;
+        let acceptor = TlsAcceptor::from(self.credentials.server()?);
+        let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await??;
+        let metadata = Arc::clone(&self.metadata);
+        let service = service_fn(move |request| {
+            let metadata = Arc::clone(&metadata);
+            async move { Ok::<_, Infallible>(answer(&metadata, request).await) }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .serve_connection(TokioIo::new(stream), service);
+        Ok(connection.await?)
+    }
+}
+
+async fn answer(metadata: &OnceLock<Metadata>, request: Request<Incoming>) -> Response<Body> {
+    let respond = |status: StatusCode, body: Bytes| {
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        response
+    };
+    if request.method() != Method::POST || request.uri().path() != PATH {
+        return respond(StatusCode::NOT_FOUND, Bytes::new());
+    }
+    let Some(metadata) = metadata.get() else { return respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()) };
+    match Limited::new(request.into_body(), MAX_MESSAGE_BYTES).collect().await {
+        Ok(message) => respond(StatusCode::OK, metadata.answer(&message.to_bytes()).await),
+        Err(_) => respond(StatusCode::PAYLOAD_TOO_LARGE, Bytes::new()),
+    }
+}

@@ -1,0 +1,70 @@
+//! What a replica does to be a member: says where it is, and asks for a vote when it has caught up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roadstead_metadata::{MemberChange, Metadata, Role};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info};
+
+use crate::health::Health;
+use crate::tasks::TaskResult;
+
+/// How often it looks whether it has caught up, and tries again what failed.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// A replica on its way into its cluster.
+pub(crate) struct Member {
+    pub(crate) metadata: Metadata,
+    pub(crate) health: Arc<Health>,
+    /// Where the others reach it.
+    pub(crate) address: String,
+    /// Whether it is to have a vote, or is content to learn.
+    pub(crate) wants_vote: bool,
+}
+
+impl Member {
+    /// Ends when the replica is what it wants to be.
+    pub(crate) async fn run(self: Arc<Self>) -> TaskResult {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Its own log, applied, is enough to serve; a new replica has none, and waits for that of the others.
+        let is_new = self.metadata.status().last_log_index == 0;
+        let mut is_announced = false;
+        loop {
+            looks.tick().await;
+            if !is_new && self.metadata.status().caught_up {
+                self.health.ready();
+            }
+            if !is_announced {
+                match self.metadata.announce(&self.address).await {
+                    Ok(()) => is_announced = true,
+                    Err(error) => debug!(reason = %error, "the others do not know yet where this replica is: {error}"),
+                }
+            }
+            if is_announced && self.metadata.linearize().await.is_ok() {
+                self.health.ready();
+                if self.is_settled().await {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn is_settled(&self) -> bool {
+        if !self.wants_vote || self.metadata.status().role != Role::Learner {
+            return true;
+        }
+        let node = self.metadata.identity().node;
+        match self.metadata.change_members(MemberChange::Promote { node }).await {
+            Ok(()) => {
+                info!(node, "this replica has a vote now");
+                true
+            }
+            Err(refused) => {
+                debug!(reason = %refused, "no vote yet: {refused}");
+                false
+            }
+        }
+    }
+}

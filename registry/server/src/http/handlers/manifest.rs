@@ -1,0 +1,117 @@
+//! Manifests and tags.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, StatusCode, header};
+use roadstead_domain::{ManifestFound, Precondition, Registry};
+use roadstead_oci::{ErrorCode, Manifest, ManifestError, MediaType, Reference, RepositoryName, Route, Tag};
+
+use crate::http::body::pieces;
+use crate::http::error::ApiError;
+use crate::http::respond::{Answer, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, etag, is_known, not_modified, single};
+
+pub(crate) async fn head(
+    registry: &Registry,
+    headers: &HeaderMap,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response, ApiError> {
+    let found = registry.find_manifest(repository, reference).await?;
+    if is_known(headers, &found.digest) {
+        return not_modified(&found.digest);
+    }
+    described(&found).body(Body::empty())
+}
+
+pub(crate) async fn get(
+    registry: &Registry,
+    headers: &HeaderMap,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response, ApiError> {
+    let found = registry.find_manifest(repository, reference).await?;
+    if is_known(headers, &found.digest) {
+        return not_modified(&found.digest);
+    }
+    described(&found).body(registry.read_manifest(&found).await?)
+}
+
+/// As it was pushed, whatever the client says it accepts: one that cannot read it says so best itself.
+fn described(found: &ManifestFound) -> Answer {
+    Answer::new(StatusCode::OK)
+        .header(header::CONTENT_TYPE, &found.media_type)
+        .header(header::CONTENT_LENGTH, found.size)
+        .header(header::ETAG, etag(&found.digest))
+        .header(DOCKER_CONTENT_DIGEST, found.digest)
+        .stale(found.stale)
+}
+
+pub(crate) async fn put(
+    registry: &Registry,
+    headers: &HeaderMap,
+    body: Body,
+    repository: RepositoryName,
+    reference: &Reference,
+    tags: &[Tag],
+) -> Result<Response, ApiError> {
+    let declared = declared_type(headers)?;
+    let precondition = precondition(headers)?;
+    let mut memory = registry.collect(pieces(body), longest(headers)?).await?;
+    let manifest = Manifest::parse(declared.as_ref(), memory.freeze())?;
+    let stored = registry.put_manifest(&repository, reference, tags, precondition, &manifest).await?;
+    let location = Route::ManifestGet { repository, reference: Reference::Digest(stored.digest) };
+    let mut answer = Answer::new(StatusCode::CREATED)
+        .header(header::LOCATION, location)
+        .header(DOCKER_CONTENT_DIGEST, stored.digest)
+        .optional(OCI_SUBJECT, stored.subject);
+    for tag in tags {
+        answer = answer.header(OCI_TAG, tag);
+    }
+    answer.empty()
+}
+
+pub(crate) async fn delete(
+    registry: &Registry,
+    repository: &RepositoryName,
+    reference: &Reference,
+) -> Result<Response, ApiError> {
+    registry.delete_manifest(repository, reference).await?;
+    Answer::new(StatusCode::ACCEPTED).empty()
+}
+
+/// How many bytes the body can have; it is refused at once if it says that they are too many.
+fn longest(headers: &HeaderMap) -> Result<u64, ManifestError> {
+    let most = Manifest::MAX_SIZE as u64;
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length| length > most) {
+        return Err(ManifestError::TooLarge);
+    }
+    Ok(announced.unwrap_or(most))
+}
+
+fn declared_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
+    let declared = single(headers, &header::CONTENT_TYPE, ErrorCode::ManifestInvalid)?;
+    declared
+        .map(MediaType::from_content_type)
+        .transpose()
+        .map_err(|error| ApiError::with_message(ErrorCode::ManifestInvalid, error.to_string()))
+}
+
+/// `If-Match: "<digest>"` and `If-None-Match: *` (RFC 9110, section 13.1); others do not go with a write here.
+fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
+    let refused = |message: &str| ApiError::bad_header(ErrorCode::Unsupported, message);
+    let absent = single(headers, &header::IF_NONE_MATCH, ErrorCode::Unsupported)?;
+    let expected = single(headers, &header::IF_MATCH, ErrorCode::Unsupported)?;
+    match (absent, expected) {
+        (None, None) => Ok(Precondition::None),
+        (Some("*"), None) => Ok(Precondition::Absent),
+        (Some(_), None) => Err(refused("If-None-Match on a push must be *")),
+        (Some(_), Some(_)) => Err(refused("If-Match and If-None-Match exclude each other")),
+        (None, Some(tags)) => tags
+            .split(',')
+            .map(|tag| tag.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok())
+            .collect::<Option<Vec<_>>>()
+            .map(Precondition::Match)
+            .ok_or_else(|| refused("If-Match on a push must be a list of quoted digests")),
+    }
+}

@@ -1,0 +1,7 @@
+//! The `roadstead` binary. Everything is in the library beside it.
+
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    roadstead_server::run()
+}

@@ -1,0 +1,56 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{Connection, Reading, Request, Tally};
+
+/// `clients` that each send their next request when the last was answered, over one keep-alive connection each, for
+/// `duration`. They go through `requests` in turn, each from another one on. One failed request fails the measurement.
+pub(crate) async fn closed_loop(
+    address: SocketAddr,
+    reading: Reading,
+    requests: &Arc<[Request]>,
+    clients: usize,
+    duration: Duration,
+) -> Result<Tally> {
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(Connection::open(address, reading).await?);
+    }
+    let start = Instant::now();
+    let mut running = JoinSet::new();
+    for (number, connection) in connections.into_iter().enumerate() {
+        running.spawn(client(connection, Arc::clone(requests), number, start + duration));
+    }
+    let (mut bytes, mut latencies) = (0, Vec::new());
+    while let Some(ended) = running.join_next().await {
+        let (more_bytes, more_latencies) = ended??;
+        bytes += more_bytes;
+        latencies.extend(more_latencies);
+    }
+    Ok(Tally::new(start.elapsed(), bytes, latencies))
+}
+
+async fn client(
+    mut connection: Connection,
+    requests: Arc<[Request]>,
+    first: usize,
+    end: Instant,
+) -> Result<(u64, Vec<Duration>)> {
+    let (mut bytes, mut latencies) = (0, Vec::new());
+    let mut now = Instant::now();
+    for request in requests.iter().cycle().skip(first % requests.len()) {
+        bytes += connection.exchange(request).await?;
+        let answered = Instant::now();
+        latencies.push(answered - now);
+        now = answered;
+        if now >= end {
+            break;
+        }
+    }
+    Ok((bytes, latencies))
+}

@@ -1,0 +1,16 @@
+//! The load generator: what clients send, and how fast they were answered.
+
+mod closed_loop;
+mod connection;
+mod image;
+mod open_loop;
+mod push;
+mod tally;
+pub(crate) mod wire;
+
+pub(crate) use closed_loop::closed_loop;
+pub(crate) use connection::{Connection, Reading, Request};
+pub(crate) use image::Image;
+pub(crate) use open_loop::{Due, Operation, evenly, open_loop};
+pub(crate) use push::{Client, push_blob, push_in_chunks, put_manifest};
+pub(crate) use tally::Tally;

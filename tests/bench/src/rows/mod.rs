@@ -1,0 +1,53 @@
+//! The rows of the report, one a file.
+
+mod blobs;
+mod bucket_bytes;
+mod catalog;
+mod idle;
+mod large_blob;
+mod manifest;
+mod medium_blob;
+mod memory;
+mod mixed;
+mod pages;
+mod push_filesystem;
+mod push_s3;
+mod push_slow_fsync;
+mod small_blob;
+mod storm;
+mod tags;
+
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::bench::Bench;
+use crate::figure::Figure;
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Vec<Figure>>> + 'a>>;
+
+/// A measurement that can be asked for by its name.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// The load, in a sentence or two of the report.
+    pub(crate) workload: &'static str,
+    pub(crate) run: for<'a> fn(&'a Bench) -> Running<'a>,
+}
+
+/// All of them, in the order of the report.
+pub(crate) const ROWS: [Row; 14] = [
+    manifest::ROW,
+    small_blob::ROW,
+    medium_blob::ROW,
+    large_blob::ROW,
+    mixed::ROW,
+    push_filesystem::ROW,
+    push_slow_fsync::ROW,
+    push_s3::ROW,
+    bucket_bytes::ROW,
+    memory::ROW,
+    storm::ROW,
+    tags::ROW,
+    catalog::ROW,
+    idle::ROW,
+];

@@ -1,0 +1,160 @@
+//! The official conformance suite of the OCI distribution specification, at its newest text and with every API and
+//! every kind of data switched on. Its reports stay in `results/conformance/<mode>/`.
+
+use std::path::PathBuf;
+
+use crate::harness::{Certificates, Cluster, Roadstead, S3, S3Kind, Setup, Workbench, alone, repository_root};
+
+/// What the suite counts when everything is supported. Fewer would mean that it left something out.
+const CASES: u32 = 1_032;
+
+/// What is off by default, or could be switched off by an older version of the specification.
+const EVERYTHING: [&str; 32] = [
+    "OCI_API_PING",
+    "OCI_API_PULL",
+    "OCI_API_PUSH",
+    "OCI_API_BLOBS_ATOMIC",
+    "OCI_API_BLOBS_DELETE",
+    "OCI_API_BLOBS_DIGEST_HEADER",
+    "OCI_API_BLOBS_MOUNT_ANONYMOUS",
+    "OCI_API_BLOBS_UPLOAD_CANCEL",
+    "OCI_API_MANIFESTS_ATOMIC",
+    "OCI_API_MANIFESTS_DELETE",
+    "OCI_API_MANIFESTS_DIGEST_HEADER",
+    "OCI_API_MANIFESTS_TAG_PARAM",
+    "OCI_API_TAGS_ATOMIC",
+    "OCI_API_TAGS_DELETE",
+    "OCI_API_TAGS_LIST",
+    "OCI_API_REFERRER",
+    "OCI_DATA_IMAGE",
+    "OCI_DATA_INDEX",
+    "OCI_DATA_INDEX_LIST",
+    "OCI_DATA_SPARSE",
+    "OCI_DATA_ARTIFACT",
+    "OCI_DATA_SUBJECT",
+    "OCI_DATA_SUBJECT_MISSING",
+    "OCI_DATA_ARTIFACT_LIST",
+    "OCI_DATA_SUBJECT_LIST",
+    "OCI_DATA_DATA_FIELD",
+    "OCI_DATA_NONDISTRIBUTABLE",
+    "OCI_DATA_CUSTOM_FIELDS",
+    "OCI_DATA_NO_LAYERS",
+    "OCI_DATA_EMPTY_BLOB",
+    "OCI_DATA_SHA512",
+    "OCI_CACHE_AUTH",
+];
+
+/// The suite pushes manifests without their blobs, which is refused unless one asks for it.
+const SPARSE: &str = "--sparse-manifests";
+
+#[tokio::test]
+async fn passes_on_the_filesystem() {
+    let registry = Setup::filesystem().switch(SPARSE).start().await;
+    passes("filesystem", &registry, &[("OCI_TLS", "disabled")]).await;
+}
+
+#[tokio::test]
+async fn passes_on_s3() {
+    let s3 = S3::start(S3Kind::Minio).await;
+    let registry = Setup::s3(&s3).switch(SPARSE).start().await;
+    passes("s3", &registry, &[("OCI_TLS", "disabled")]).await;
+}
+
+#[tokio::test]
+#[ignore = "runs in make conformance"]
+async fn passes_on_s3_with_redirects() {
+    let s3 = S3::start(S3Kind::Minio).await;
+    let registry = Setup::s3(&s3).switch(SPARSE).flag("--blob-serving", "redirect").start().await;
+    passes("s3-redirect", &registry, &[("OCI_TLS", "disabled")]).await;
+}
+
+#[tokio::test]
+#[ignore = "runs in make conformance"]
+async fn passes_with_tls_and_login() {
+    let bench = Workbench::new();
+    let entry = bench.tool("htpasswd").args("-nbB tester a-password").succeeds().await;
+    let certificates = Certificates::new();
+    let setup = Setup::filesystem().switch(SPARSE).flag("--htpasswd", &bench.write("htpasswd", entry));
+    let registry = certificates.installed_in(&bench, setup).start().await;
+    let authority = bench.write("ca.pem", certificates.authority());
+    let environment = [
+        ("OCI_TLS", "enabled"),
+        ("SSL_CERT_FILE", authority.as_str()),
+        ("OCI_USERNAME", "tester"),
+        ("OCI_PASSWORD", "a-password"),
+    ];
+    passes("tls-login", &registry, &environment).await;
+}
+
+#[tokio::test]
+async fn passes_on_three_replicas_with_every_request_to_another_one() {
+    let cluster = Cluster::start(3, || Setup::filesystem().switch(SPARSE)).await;
+    passes_at("three-replicas", &cluster.front.host(), &[("OCI_TLS", "disabled")]).await;
+}
+
+#[tokio::test]
+#[ignore = "runs in make conformance"]
+async fn passes_on_three_replicas_over_s3() {
+    let s3 = S3::start(S3Kind::Minio).await;
+    let cluster = Cluster::start(3, || Setup::s3(&s3).switch(SPARSE)).await;
+    passes_at("three-replicas-s3", &cluster.front.host(), &[("OCI_TLS", "disabled")]).await;
+}
+
+async fn passes(mode: &str, registry: &Roadstead, environment: &[(&str, &str)]) {
+    passes_at(mode, registry.host(), environment).await;
+}
+
+async fn passes_at(mode: &str, host: &str, environment: &[(&str, &str)]) {
+    let _alone = alone().await;
+    let reports = reports_folder(mode);
+    let bench = Workbench::new();
+    let mut suite = bench
+        .tool("oci-conformance")
+        .env("OCI_REGISTRY", host)
+        .env("OCI_VERSION", "dev")
+        .env("OCI_RESULTS_DIR", &reports);
+    for name in EVERYTHING {
+        suite = suite.env(name, "true");
+    }
+    for (name, value) in environment {
+        suite = suite.env(name, value);
+    }
+    let (succeeded, printed) = suite.outcome().await;
+    let junit = std::fs::read_to_string(reports.join("junit.xml"))
+        .unwrap_or_else(|error| panic!("the suite left no report ({error}):\n{printed}"));
+
+    let counts = ["tests", "failures", "errors", "skipped", "disabled"].map(|name| count(&junit, name));
+    let [tests, failures, errors, skipped, disabled] = counts;
+    let bad = bad_cases(&junit);
+    let shown = bad.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
+    #[expect(clippy::print_stdout, reason = "the count is the result that one looks for in the log")]
+    {
+        println!("conformance, {mode}: {tests} cases, {failures} failed, {skipped} skipped");
+    }
+    let where_more = format!("{shown}\nmore in {}", reports.join("report.html").display());
+    assert_eq!((failures, errors), (0, 0), "failed cases:\n{where_more}");
+    assert_eq!((skipped, disabled), (0, 0), "skipped cases:\n{where_more}");
+    assert!(tests >= CASES, "the suite has only {tests} cases of {CASES}");
+    assert!(succeeded, "the suite is not content:\n{printed}");
+}
+
+fn reports_folder(mode: &str) -> PathBuf {
+    let folder = repository_root().join("results/conformance").join(mode);
+    // Reports of an earlier run must not be taken for this one's.
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::create_dir_all(&folder).expect("the reports' folder");
+    folder
+}
+
+/// An attribute of the report's outermost element; what is zero is left out there.
+fn count(junit: &str, name: &str) -> u32 {
+    let element = junit.lines().find(|line| line.starts_with("<testsuites")).expect("a JUnit report");
+    let value = element.split_once(&format!(" {name}=\"")).map_or("0", |(_, rest)| rest);
+    value.split('"').next().and_then(|digits| digits.parse().ok()).expect("a count")
+}
+
+/// The names of the cases that did not pass, with their status.
+fn bad_cases(junit: &str) -> Vec<String> {
+    let cases = junit.lines().filter(|line| line.trim_start().starts_with("<testcase "));
+    cases.filter(|case| !case.contains("status=\"passed\"")).map(|case| case.trim().to_owned()).collect()
+}

@@ -1,0 +1,88 @@
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Roadstead, RoundRobin, Setup, random_bytes, until};
+
+/// An election takes seconds; a machine that is busy with other tests takes longer.
+const ELECTION: Duration = Duration::from_mins(1);
+
+/// Replicas of one cluster, each a process.
+pub(crate) struct Cluster {
+    pub(crate) replicas: Vec<Roadstead>,
+    pub(crate) front: RoundRobin,
+    folder: TempDir,
+}
+
+impl Cluster {
+    /// `count` replicas, each with what `setup` says, over one folder of blobs unless it names a bucket.
+    pub(crate) async fn start(count: usize, setup: impl Fn() -> Setup) -> Self {
+        let folder = tempfile::Builder::new().prefix("rs-cluster-").tempdir().expect("a temporary folder");
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, hex::encode(random_bytes(7, 32))).expect("the secret");
+        let peers: Vec<String> = (0..count).map(|_| free_address()).collect();
+        let mut replicas = Vec::new();
+        for (index, peer) in peers.iter().enumerate() {
+            let mut setup =
+                setup().flag("--peer-listen", peer).flag("--cluster-secret-file", &secret.display().to_string());
+            if !setup.names("--storage") {
+                setup = setup.flag("--blobs", &folder.path().join("blobs").display().to_string());
+            }
+            for seed in &peers[..index] {
+                setup = setup.flag("--join", seed);
+            }
+            replicas.push(setup.start().await);
+        }
+        let front = RoundRobin::over(replicas.iter().map(|replica| replica.base().to_owned()).collect()).await;
+        let cluster = Self { replicas, front, folder };
+        cluster.until_voters(count).await;
+        cluster
+    }
+
+    /// Waits until so many replicas have a vote.
+    async fn until_voters(&self, count: usize) {
+        until("all replicas have a vote", ELECTION, async || {
+            let mut voters = 0;
+            for replica in &self.replicas {
+                let role = status(replica).await["raft"]["role"].as_str().map(str::to_owned);
+                voters += usize::from(matches!(role.as_deref(), Some("leader" | "follower")));
+            }
+            (voters == count).then_some(())
+        })
+        .await;
+    }
+
+    /// The replica that leads, among those that answer.
+    pub(crate) async fn leader(&self) -> usize {
+        until("a leader is known", ELECTION, async || {
+            for (index, replica) in self.replicas.iter().enumerate() {
+                let tool = replica.subcommand("status").arg("--json");
+                let (answered, printed) = tool.outcome().await;
+                let status: Value = serde_json::from_str(&printed).unwrap_or_default();
+                if answered && status["raft"]["role"] == "leader" {
+                    return Some(index);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// The folder of the blobs that all share, if they are files.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+async fn status(replica: &Roadstead) -> Value {
+    let printed = replica.subcommand("status").arg("--json").succeeds().await;
+    serde_json::from_str(&printed).expect("a status in JSON")
+}
+
+/// An address that is free now: the replicas have to know each other's before they start.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("a listener has an address").to_string()
+}
