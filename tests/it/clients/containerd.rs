@@ -55,7 +55,7 @@ async fn containerd_pushes_and_pulls_the_same_bytes() {
     containerd.ctr(&format!("images rm --sync {remote}")).await;
     assert_eq!(containerd.ctr("content ls -q").await, "");
     containerd.ctr(&format!("images pull --plain-http {remote}")).await;
-    containerd.ctr(&format!("images export {} {remote}", bench.file("pulled.tar"))).await;
+    containerd.ctr(&format!("images export --local {} {remote}", bench.file("pulled.tar"))).await;
     bench.tool("mkdir").arg("pulled").succeeds().await;
     bench.tool("tar").args("-C pulled -xf pulled.tar").succeeds().await;
     Layout::at(bench.path().join("pulled")).assert_same(image);
