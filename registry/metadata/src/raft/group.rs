@@ -67,6 +67,8 @@ impl Group {
             disk,
             seed,
             cluster,
+            purge_every,
+            entries_kept,
             disk_reserve: _,
         } = options;
         let (files, folder_of) = (disk.clone(), folder.clone());
@@ -96,7 +98,7 @@ impl Group {
         let last_index_at_open = reader.last_index();
         let transport = cluster.as_ref().map(|cluster| cluster.transport.clone());
         let peers = Peers::new(disk.clone(), identity.cluster, transport);
-        let config = Arc::new(config().map_err(not_started)?);
+        let config = Arc::new(config(purge_every, entries_kept).map_err(not_started)?);
         let raft = seeded(seed, Raft::new(identity.node, config, peers.clone(), log, machine));
         let raft = raft.await.map_err(not_started)?;
         let group = Arc::new(Self {

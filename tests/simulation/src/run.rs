@@ -1,0 +1,117 @@
+//! One world, from its seed to its end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, RngSeed};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::adversary::{Adversary, Blow};
+use crate::bugs::Bugs;
+use crate::client::Client;
+use crate::history::{History, Tally};
+use crate::promises;
+use crate::random::Random;
+use crate::trace::{Story, Trace};
+use crate::universe::Universe;
+use crate::world::cluster::Cluster;
+
+const CLIENTS: usize = 4;
+
+/// A client that takes longer for what it began hangs.
+const LONGEST_REQUESTS: Duration = Duration::from_mins(20);
+
+/// How a world is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) bugs: Bugs,
+    pub(crate) blows: usize,
+    pub(crate) fond_of: Option<Blow>,
+    pub(crate) keep_lines: bool,
+}
+
+impl Plan {
+    pub(crate) fn of(seed: u64) -> Self {
+        Self { seed, bugs: Bugs::default(), blows: 10, fond_of: None, keep_lines: false }
+    }
+}
+
+/// What the checks look at.
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) universe: Arc<Universe>,
+    pub(crate) history: Arc<History>,
+}
+
+/// How a world ended.
+pub(crate) struct Ended {
+    pub(crate) violations: Vec<String>,
+    pub(crate) story: Story,
+    pub(crate) lines: Vec<String>,
+    pub(crate) tally: Tally,
+}
+
+/// Runs a world in this thread.
+pub(crate) fn run(plan: Plan) -> Ended {
+    let seed = RngSeed::from_bytes(&plan.seed.to_be_bytes());
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).rng_seed(seed).build();
+    runtime.expect("a runtime").block_on(live(plan))
+}
+
+async fn live(plan: Plan) -> Ended {
+    let trace = Trace::begin(plan.keep_lines);
+    let cluster = Cluster::new(plan.seed, trace.clone(), plan.bugs);
+    let world = World {
+        seed: plan.seed,
+        cluster,
+        universe: Arc::new(Universe::new(plan.seed)),
+        history: Arc::default(),
+    };
+    if let Err(violation) = story(&world, plan).await {
+        world.cluster.violated(violation);
+    }
+    Ended {
+        violations: world.cluster.violations(),
+        story: trace.story(),
+        lines: trace.take_lines(),
+        tally: world.history.with(|records| records.tally),
+    }
+}
+
+async fn story(world: &World, plan: Plan) -> Result<(), String> {
+    let mut random = Random::of(plan.seed, "story");
+    let voters = if random.chance(5) { 5 } else { 3 };
+    world.cluster.begin(voters).await?;
+    let stop = CancellationToken::new();
+    let mut clients = JoinSet::new();
+    for number in 0..CLIENTS {
+        let client = Client {
+            cluster: Arc::clone(&world.cluster),
+            universe: Arc::clone(&world.universe),
+            history: Arc::clone(&world.history),
+            random: Random::new(random.next()),
+            number,
+            loses: random.below(60),
+        };
+        clients.spawn(client.run(stop.clone()));
+    }
+    let adversary = Adversary {
+        cluster: Arc::clone(&world.cluster),
+        random: Random::new(random.next()),
+        fond_of: plan.fond_of,
+    };
+    adversary.run(plan.blows).await;
+    world.cluster.heal();
+    stop.cancel();
+    let ended = async {
+        while let Some(ended) = clients.join_next().await {
+            ended.expect("a client does not panic");
+        }
+    };
+    timeout(LONGEST_REQUESTS, ended).await.map_err(|_| "P6: a client's request does not end".to_owned())?;
+    if world.cluster.violations().is_empty() { promises::check(world).await } else { Ok(()) }
+}
