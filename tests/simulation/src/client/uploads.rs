@@ -63,6 +63,7 @@ impl Client {
         let says_length = self.random.chance(2);
         let (body, _sending) = self.body(&content);
         let length = says_length.then_some(content.len() as u64);
+        self.sends(content.len() as u64);
         let time = self.cluster.time.passed();
         let pushed = serving.registry.upload_blob(&name, digest, Content { range: None, length, body });
         match self.ask(&format!("POST of blob {}", held.1), &serving, None, pushed).await {
@@ -83,6 +84,7 @@ impl Client {
         let wrong = sha256(b"something else");
         let (body, _sending) = self.body(&content);
         let length = self.random.chance(2).then_some(content.len() as u64);
+        self.sends(content.len() as u64);
         let time = self.cluster.time.passed();
         let pushed = serving.registry.upload_blob(&name, wrong, Content { range: None, length, body });
         match self.ask("POST of a wrong digest", &serving, None, pushed).await {
@@ -147,10 +149,7 @@ impl Client {
             Content { range: Some(range(start, end)), length: Some(length), body }
         };
         session.sent = session.sent.max(end);
-        self.history.with(|records| {
-            records.sent += length;
-            records.requests += 1;
-        });
+        self.sends(length);
         let time = self.cluster.time.passed();
         let appended = serving.registry.append_upload(&session.name, session.upload, content);
         match self.ask(&format!("PATCH of {start}-{end}"), &serving, None, appended).await {
@@ -180,10 +179,7 @@ impl Client {
             Content { range: Some(range(start, end)), length: Some(end - start), body }
         };
         session.sent = end;
-        self.history.with(|records| {
-            records.sent += end - start;
-            records.requests += 1;
-        });
+        self.sends(end - start);
         let time = self.cluster.time.passed();
         let closed = serving.registry.close_upload(&session.name, session.upload, digest, content);
         match self.ask(&format!("PUT of blob {}", held.1), &serving, None, closed).await {
@@ -287,6 +283,14 @@ impl Client {
                 self.cluster.violated(format!("P4: {what} of the right bytes was answered: {error}"));
             }
         }
+    }
+
+    /// For P5: what a request brings.
+    fn sends(&self, bytes: u64) {
+        self.history.with(|records| {
+            records.sent += bytes;
+            records.requests += 1;
+        });
     }
 
     /// A body in pieces, at once or slowly; now and then it breaks. When the guard is dropped the client is gone, and what
