@@ -21,6 +21,7 @@ mod bugs;
 mod client;
 mod history;
 mod linearizability;
+mod mutants;
 mod promises;
 mod random;
 mod run;

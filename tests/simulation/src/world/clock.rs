@@ -44,21 +44,11 @@ pub(crate) struct SimulatedClock {
     ahead: AtomicI64,
     /// The bug: time that passes is read off the wall clock, so nothing keeps a jump of it out of the log.
     trusts_the_wall: bool,
-    /// The bug: so much time passes each time that it is asked for.
-    hurries: Option<Duration>,
-}
-
-/// What is wrong with a replica's clocks that no real one's are.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ClockBugs {
-    pub(crate) trusts_the_wall: bool,
-    pub(crate) hurries: Option<Duration>,
 }
 
 impl SimulatedClock {
-    pub(crate) fn new(time: Arc<Time>, bugs: ClockBugs) -> Self {
-        let ClockBugs { trusts_the_wall, hurries } = bugs;
-        Self { time, ahead: AtomicI64::new(0), trusts_the_wall, hurries }
+    pub(crate) fn new(time: Arc<Time>, trusts_the_wall: bool) -> Self {
+        Self { time, ahead: AtomicI64::new(0), trusts_the_wall }
     }
 
     /// Somebody sets the wall clock.
@@ -69,16 +59,13 @@ impl SimulatedClock {
 
 impl Clock for SimulatedClock {
     fn now(&self) -> SystemTime {
-        if let Some(hurry) = self.hurries {
-            self.ahead.fetch_add(i64::try_from(hurry.as_millis()).expect("some hours"), Ordering::Relaxed);
-        }
         let ahead = self.ahead.load(Ordering::Relaxed);
         let offset = Duration::from_millis(ahead.unsigned_abs());
         if ahead < 0 { self.time.now() - offset } else { self.time.now() + offset }
     }
 
     fn monotonic(&self) -> Duration {
-        if self.trusts_the_wall || self.hurries.is_some() {
+        if self.trusts_the_wall {
             return self.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         }
         self.time.passed()

@@ -41,7 +41,7 @@ impl Cluster {
     pub(crate) fn new(seed: u64, trace: Trace, bugs: Bugs) -> Arc<Self> {
         let time = Time::begin();
         Arc::new(Self {
-            network: Network::new(Random::of(seed, "network"), trace.clone(), bugs.answers_for_the_absent),
+            network: Network::new(Random::of(seed, "network"), trace.clone(), bugs),
             bucket: Bucket::new(Random::of(seed, "bucket"), &time),
             trace,
             time,
@@ -97,7 +97,7 @@ impl Cluster {
             *numbered += 1;
             *numbered
         };
-        let clock = Arc::new(SimulatedClock::new(Arc::clone(&self.time), self.bugs.clock));
+        let clock = Arc::new(SimulatedClock::new(Arc::clone(&self.time), self.bugs.trusts_the_wall));
         let volume = Volume::blank(disk, self.bugs.lie);
         let replica = Replica::new(format!("r{number}"), volume_id, volume, clock, wants_vote);
         self.replicas.lock().push(Arc::clone(&replica));

@@ -12,11 +12,17 @@ use roadstead_metadata::{Metadata, PeerError, PeerTransport};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::process::Process;
+use crate::bugs::Bugs;
 use crate::random::Random;
 use crate::trace::Trace;
 
 /// A heartbeat is shorter, a message with an entry longer.
 const HEARTBEAT_BYTES: usize = 80;
+
+/// Where a message says what it is, and what it then says: `format | Some | cluster 7 | Some | node | kind`.
+const KIND_AT: usize = 5;
+const APPEND: u8 = 0;
+const PROPOSE: u8 = 5;
 
 /// The network of a world.
 #[derive(Clone)]
@@ -31,9 +37,11 @@ struct Wires {
     /// How many messages of a thousand are lost.
     lost: usize,
     latest: Duration,
-    /// The bug: who is out of reach seems to acknowledge heartbeats, by the answer that it gave last.
-    answers_for_the_absent: bool,
+    bugs: Bugs,
+    /// What was answered last to a heartbeat from one to another: for the bug.
     heard: BTreeMap<(String, String), Bytes>,
+    /// Proposals of which it is not known whether they were heard: for the bug.
+    proposed: BTreeSet<Bytes>,
 }
 
 #[derive(Clone)]
@@ -50,11 +58,13 @@ struct Fate {
     there: Duration,
     back: Duration,
     answer_arrives: bool,
+    /// Whether the sender notices that the answer is lost.
+    breaks: bool,
     claimed: Option<Bytes>,
 }
 
 impl Network {
-    pub(crate) fn new(random: Random, trace: Trace, answers_for_the_absent: bool) -> Self {
+    pub(crate) fn new(random: Random, trace: Trace, bugs: Bugs) -> Self {
         Self(Arc::new(Mutex::new(Wires {
             random,
             trace,
@@ -62,8 +72,9 @@ impl Network {
             cut: BTreeSet::new(),
             lost: 0,
             latest: Duration::from_millis(4),
-            answers_for_the_absent,
+            bugs,
             heard: BTreeMap::new(),
+            proposed: BTreeSet::new(),
         })))
     }
 
@@ -107,12 +118,25 @@ impl Network {
         let (lost, latest) = (wires.lost, wires.latest);
         let random = &mut wires.random;
         let arrives = !random.permille(lost) && !cut;
-        let (refused, answer_arrives) = (random.chance(2), !random.permille(lost));
+        let (refused, answer_arrives, breaks) = (random.chance(2), !random.permille(lost), random.chance(2));
         let [there, back] = [(); 2].map(|()| random.time(Duration::from_micros(200), latest));
-        let absent = wires.answers_for_the_absent && !arrives && message.len() < HEARTBEAT_BYTES;
+        let absent = wires.bugs.answers_for_the_absent && !arrives && is_heartbeat(message);
         let claimed = wires.heard.get(&(from.to_owned(), to.to_owned())).filter(|_| absent).cloned();
         let listener = wires.listeners.get(to).filter(|listener| !listener.process.is_dead()).cloned();
-        Fate { listener, arrives, refused, there, back, answer_arrives, claimed }
+        Fate { listener, arrives, refused, there, back, answer_arrives, breaks, claimed }
+    }
+
+    /// The bug: gives a proposal that may have been heard before another id. What it was is returned.
+    fn forget(&self, message: Bytes) -> (Bytes, Option<Bytes>) {
+        let wires = self.0.lock();
+        let Some(start) = envelope(&message).filter(|_| wires.bugs.forgets_proposals) else { return (message, None) };
+        let proposal = message.slice(start..);
+        if !wires.proposed.contains(&proposal) {
+            return (message, Some(proposal));
+        }
+        let mut other = message.to_vec();
+        other[start + 1] ^= 1; // behind the format, the id begins
+        (other.into(), Some(proposal))
     }
 
     fn note(&self, from: &str, to: &str, what: &str, bytes: &Bytes) {
@@ -144,17 +168,35 @@ impl Network {
         self.note(&from.name, to, "a message", &message);
         let answer = process.unless_dead(metadata.answer(&message)).await.map_err(broken)?;
         process.pass().await.map_err(broken)?;
-        if !fate.answer_arrives || self.is_cut(to, &from.name) {
+        let is_lost = !fate.answer_arrives || self.is_cut(to, &from.name);
+        if is_lost && !fate.breaks {
             return std::future::pending().await;
         }
         pause(fate.back).await;
+        if is_lost {
+            return Err(PeerError::Unknown(format!("the connection to {to} broke")));
+        }
         from.pass().await.map_err(|_| PeerError::Unknown("this process is dead".to_owned()))?;
         self.note(to, &from.name, "an answer", &answer);
-        if message.len() < HEARTBEAT_BYTES && answer.len() < 8 {
+        if is_heartbeat(&message) {
             self.0.lock().heard.insert((from.name.clone(), to.to_owned()), answer.clone());
         }
         Ok(answer)
     }
+}
+
+fn is_heartbeat(message: &Bytes) -> bool {
+    message.get(KIND_AT) == Some(&APPEND) && message.len() < HEARTBEAT_BYTES
+}
+
+/// Where the envelope of a proposal begins: behind its length, at the end of the message.
+fn envelope(message: &Bytes) -> Option<usize> {
+    if message.get(KIND_AT) != Some(&PROPOSE) {
+        return None;
+    }
+    let length = &message[KIND_AT + 1..];
+    let bytes = 1 + length.iter().position(|byte| byte & 0x80 == 0)?;
+    Some(KIND_AT + 1 + bytes)
 }
 
 /// Time passes for a message.
@@ -176,10 +218,15 @@ impl PeerTransport for Wire {
         patience: Duration,
     ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
         async move {
-            match timeout(patience, self.network.call(&self.process, address, message)).await {
-                Ok(answer) => answer,
-                Err(_elapsed) => Err(PeerError::Unknown(format!("no answer from {address} in time"))),
+            let (message, proposal) = self.network.forget(message);
+            let answer = timeout(patience, self.network.call(&self.process, address, message)).await;
+            let answer = answer.unwrap_or_else(|_elapsed| {
+                Err(PeerError::Unknown(format!("no answer from {address} in time")))
+            });
+            if let (Err(PeerError::Unknown(_)), Some(proposal)) = (&answer, proposal) {
+                self.network.0.lock().proposed.insert(proposal);
             }
+            answer
         }
         .boxed()
     }
