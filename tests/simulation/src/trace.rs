@@ -36,7 +36,6 @@ impl Trace {
     pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
         let mut events = self.0.lock();
         let line = format!("{:>9} us  {what}", events.began.elapsed().as_micros());
-        if std::env::var("LIVE").is_ok() { eprintln!("{line}"); }
         events.sum.write(line.as_bytes());
         events.count += 1;
         if let Some(lines) = &mut events.lines {

@@ -1,5 +1,7 @@
 //! Pushing images: blobs that are asked for, mounted or uploaded, then a manifest with its tags; and deleting them.
 
+use std::time::Duration;
+
 use roadstead_domain::{BlobReadError, Identity, ManifestPutError, ManifestReadError, Precondition};
 use roadstead_metadata::Metadata;
 use roadstead_oci::{Digest, Manifest, Reference, Tag};
@@ -120,6 +122,7 @@ impl Client {
             Condition::Absent => Precondition::Absent,
             Condition::Is(value) => Precondition::Match(vec![self.universe.manifest_digest(*value)]),
         };
+        let promised = self.promised(*repository, *value);
         let (begins, time) = (self.history.moment(), self.cluster.time.passed());
         // One that is too large for the log reserves a key and waits for the bucket.
         let is_inline = manifest.bytes().len() <= roadstead_metadata::PutManifest::MAX_INLINE;
@@ -129,7 +132,7 @@ impl Client {
             Asked::Answered(Ok(_stored)) => (true, Some(true)),
             Asked::Answered(Err(ManifestPutError::PreconditionFailed)) => (true, Some(false)),
             Asked::Answered(Err(ManifestPutError::BlobsUnknown(missing))) => {
-                self.check_promises(*repository, *value, &missing);
+                self.check_promises(&promised, *value, &missing);
                 return true;
             }
             Asked::Answered(Err(ManifestPutError::DigestMismatch { actual })) => {
@@ -164,15 +167,21 @@ impl Client {
         ended
     }
 
-    /// P7: what was said to be there is.
-    fn check_promises(&self, repository: usize, value: Value, missing: &[Digest]) {
+    /// Which of a manifest's blobs have been said to be there, and until when.
+    fn promised(&self, repository: usize, value: Value) -> Vec<(usize, Duration)> {
+        let blobs = self.universe.blobs_of(value).into_iter();
+        self.history.with(|records| {
+            blobs.filter_map(|blob| Some((blob, *records.promised.get(&(repository, blob))?))).collect()
+        })
+    }
+
+    /// P7: what was said to be there before a manifest named it is there.
+    fn check_promises(&self, promised: &[(usize, Duration)], value: Value, missing: &[Digest]) {
         let now = self.cluster.time.passed();
-        for blob in self.universe.blobs_of(value) {
-            let promised = self.history.with(|records| records.promised.get(&(repository, blob)).copied());
-            if missing.contains(&self.universe.digest(blob)) && promised.is_some_and(|until| until >= now) {
+        for (blob, until) in promised {
+            if *until >= now && missing.contains(&self.universe.digest(*blob)) {
                 self.cluster.violated(format!(
-                    "P7: manifest {value} was refused for blob {blob} of repository {repository}, which is promised until \
-                     {promised:?}, at {now:?}"
+                    "P7: manifest {value} was refused for blob {blob}, which is promised until {until:?}, at {now:?}"
                 ));
             }
         }

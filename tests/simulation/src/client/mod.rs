@@ -114,15 +114,17 @@ impl Client {
         let process = &serving.process;
         let [there, back] = [(); 2].map(|()| self.random.time(Duration::from_micros(200), Duration::from_millis(5)));
         let loses_answer = self.random.permille(self.loses);
-        let breaks_off = self.random.permille(self.loses);
-        let patience = self.random.time(Duration::from_millis(1), Duration::from_millis(400));
+        let patience = self.patience();
         pause(there).await;
         if process.pass().await.is_err() {
             return Asked::Refused;
         }
         let (stalls, began) = (process.stalls(), Instant::now());
         let verb = process.unless_dead(verb);
-        let answer = if breaks_off { timeout(patience, verb).await.ok() } else { Some(verb.await) };
+        let answer = match patience {
+            Some(patience) => timeout(patience, verb).await.ok(),
+            None => Some(verb.await),
+        };
         let took = began.elapsed();
         if let Some(within) = within
             && took > within + SLACK
@@ -145,6 +147,15 @@ impl Client {
                 Asked::Lost
             }
         }
+    }
+
+    /// After how long it goes away, if it does not wait: at once, or as a proxy in between would.
+    fn patience(&mut self) -> Option<Duration> {
+        if self.random.permille(self.loses) {
+            return Some(self.random.time(Duration::from_millis(1), Duration::from_millis(400)));
+        }
+        let is_impatient = self.random.chance(3);
+        is_impatient.then(|| self.random.time(Duration::from_secs(1), Duration::from_secs(6)))
     }
 
     /// What a failure says, if it may be at all.

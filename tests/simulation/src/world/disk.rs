@@ -22,12 +22,15 @@ use crate::trace::Trace;
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
 
+/// How often a state is synced while it is made, before there is anything in it.
+const TRUE_SYNCS: u64 = 3;
+
 /// Which syncs of a disk that lies do nothing: the bugs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lie {
     /// Those of the log.
     Log,
-    /// Those of the state, whose checkpoints allow the log to be purged.
+    /// Those of the state, once it is a file at all: its checkpoints allow the log to be purged.
     State,
 }
 
@@ -60,6 +63,7 @@ struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    syncs: u64,
 }
 
 enum Change {
@@ -129,6 +133,8 @@ impl Volume {
     /// Becomes what the next process finds.
     pub(crate) fn crash(&mut self, crash: Crash) {
         self.power_left = None;
+        // Of a state of which nothing was ever synced, some is nothing that could be opened.
+        let crash = if self.lie == Some(Lie::State) { Crash::PowerLosesAll } else { crash };
         let kept = match crash {
             Crash::Process => self.renamed.len(),
             Crash::PowerLosesAll => 0,
@@ -339,10 +345,12 @@ impl DiskFile for OpenFile {
     fn sync(&self) -> io::Result<()> {
         self.disk.change()?;
         let mut volume = self.disk.volume.lock();
-        if volume.lie.is_some_and(|lie| self.is_of(lie)) {
+        let lie = volume.lie.filter(|lie| self.is_of(*lie));
+        let content = volume.file(self.file)?;
+        content.syncs += 1;
+        if lie == Some(Lie::Log) || (lie == Some(Lie::State) && content.syncs > TRUE_SYNCS) {
             return Ok(());
         }
-        let content = volume.file(self.file)?;
         for change in std::mem::take(&mut content.pending) {
             change.apply(&mut content.durable);
         }
