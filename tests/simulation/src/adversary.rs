@@ -150,8 +150,11 @@ impl Adversary {
             Blow::Transfer => {
                 let Some(leader) = self.cluster.leader() else { return };
                 let (members, me) = (leader.metadata.members(), leader.metadata.identity().node);
-                let others: Vec<u64> =
-                    members.iter().filter(|member| member.is_voter && member.node != me).map(|member| member.node).collect();
+                let others: Vec<u64> = members
+                    .iter()
+                    .filter(|member| member.is_voter && member.node != me)
+                    .map(|member| member.node)
+                    .collect();
                 if !others.is_empty() {
                     let to = *self.random.pick(&others);
                     let change = leader.metadata.change_members(MemberChange::TransferLeadership { to });

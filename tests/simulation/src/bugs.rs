@@ -7,6 +7,7 @@ use crate::world::disk::Lie;
 
 /// What is wrong with a world.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a bug of its own, and mostly there is at most one")]
 pub(crate) struct Bugs {
     /// A disk whose syncs do nothing.
     pub(crate) lie: Option<Lie>,

@@ -117,29 +117,26 @@ pub(crate) fn check<M: Model>(start: M::State, calls: &[Call<M::Operation>], mos
         if left == 0 {
             return Verdict::Linearizable;
         }
-        match entries.get(at) {
-            Some((operation, true)) => {
-                at = entries.next[at];
-                let Some(after) = M::apply(&state, &calls[operation].operation) else { continue };
+        if let Some((operation, true)) = entries.get(at) {
+            at = entries.next[at];
+            let Some(after) = M::apply(&state, &calls[operation].operation) else { continue };
+            placed.flip(operation);
+            if !tried.insert((placed.clone(), after.clone())) {
                 placed.flip(operation);
-                if !tried.insert((placed.clone(), after.clone())) {
-                    placed.flip(operation);
-                    continue;
-                }
-                entries.take(operation);
-                left -= usize::from(calls[operation].ends.is_some());
-                stack.push((operation, std::mem::replace(&mut state, after)));
-                at = entries.next[HEAD];
+                continue;
             }
+            entries.take(operation);
+            left -= usize::from(calls[operation].ends.is_some());
+            stack.push((operation, std::mem::replace(&mut state, after)));
+            at = entries.next[HEAD];
+        } else {
             // It has ended, so something that was placed before it has to be elsewhere.
-            Some((_, false)) | None => {
-                let Some((operation, before)) = stack.pop() else { return Verdict::NotLinearizable };
-                state = before;
-                placed.flip(operation);
-                entries.put_back(operation);
-                left += usize::from(calls[operation].ends.is_some());
-                at = entries.next[entries.of[operation].0];
-            }
+            let Some((operation, before)) = stack.pop() else { return Verdict::NotLinearizable };
+            state = before;
+            placed.flip(operation);
+            entries.put_back(operation);
+            left += usize::from(calls[operation].ends.is_some());
+            at = entries.next[entries.of[operation].0];
         }
     }
     Verdict::Undecided
@@ -169,10 +166,11 @@ mod tests {
         }
     }
 
-    fn judge(calls: &[(u64, Option<u64>, Access)]) -> Verdict {
-        let call = |(begins, ends, operation): &(u64, Option<u64>, Access)| {
-            Call { begins: *begins, ends: *ends, operation: operation.clone() }
-        };
+    type Record = (u64, Option<u64>, Access);
+
+    fn judge(calls: &[Record]) -> Verdict {
+        let call =
+            |(begins, ends, operation): &Record| Call { begins: *begins, ends: *ends, operation: operation.clone() };
         let calls: Vec<_> = calls.iter().map(call).collect();
         check::<Register>(0, &calls, 10_000)
     }
@@ -180,7 +178,7 @@ mod tests {
     #[test]
     fn what_one_order_explains_is_linearizable_and_nothing_else() {
         use Access::{Read, Write};
-        let cases: [(&[(u64, Option<u64>, Access)], bool); 9] = [
+        let cases: [(&[Record], bool); 9] = [
             (&[], true),
             (&[(1, Some(2), Write(1)), (3, Some(4), Read(1))], true),
             (&[(1, Some(2), Write(1)), (3, Some(4), Read(0))], false),
@@ -192,15 +190,7 @@ mod tests {
             (&[(1, None, Write(1)), (2, Some(3), Read(0)), (4, Some(5), Read(0))], true),
             (&[(1, None, Write(1)), (2, Some(3), Read(1)), (4, Some(5), Read(0))], false),
             // A value comes back only if it was written again.
-            (
-                &[
-                    (1, Some(2), Write(1)),
-                    (3, Some(4), Write(2)),
-                    (5, Some(6), Read(2)),
-                    (7, Some(8), Read(1)),
-                ],
-                false,
-            ),
+            (&[(1, Some(2), Write(1)), (3, Some(4), Write(2)), (5, Some(6), Read(2)), (7, Some(8), Read(1))], false),
         ];
         for (calls, expected) in cases {
             let expected = if expected { Verdict::Linearizable } else { Verdict::NotLinearizable };

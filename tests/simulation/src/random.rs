@@ -45,7 +45,7 @@ impl Random {
 
     /// A time from `least` to below `most`.
     pub(crate) fn time(&mut self, least: Duration, most: Duration) -> Duration {
-        let span = u64::try_from((most - least).as_micros()).expect("a short time").max(1);
+        let span = u64::try_from(most.saturating_sub(least).as_micros()).expect("a short time").max(1);
         least + Duration::from_micros(self.next() % span)
     }
 

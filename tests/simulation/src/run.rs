@@ -65,12 +65,8 @@ pub(crate) fn run(plan: Plan) -> Ended {
 async fn live(plan: Plan) -> Ended {
     let trace = Trace::begin(plan.keep_lines);
     let cluster = Cluster::new(plan.seed, trace.clone(), plan.bugs);
-    let world = World {
-        seed: plan.seed,
-        cluster,
-        universe: Arc::new(Universe::new(plan.seed)),
-        history: Arc::default(),
-    };
+    let world =
+        World { seed: plan.seed, cluster, universe: Arc::new(Universe::new(plan.seed)), history: Arc::default() };
     if let Err(violation) = story(&world, plan).await {
         world.cluster.violated(violation);
     }
@@ -99,11 +95,8 @@ async fn story(world: &World, plan: Plan) -> Result<(), String> {
         };
         clients.spawn(client.run(stop.clone()));
     }
-    let adversary = Adversary {
-        cluster: Arc::clone(&world.cluster),
-        random: Random::new(random.next()),
-        fond_of: plan.fond_of,
-    };
+    let adversary =
+        Adversary { cluster: Arc::clone(&world.cluster), random: Random::new(random.next()), fond_of: plan.fond_of };
     adversary.run(plan.blows).await;
     world.cluster.heal();
     stop.cancel();

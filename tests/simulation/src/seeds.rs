@@ -65,7 +65,10 @@ fn every_promise_holds_whatever_goes_wrong() {
     });
     let rare: Vec<_> = all.fields().into_iter().filter(|(_, times)| **times < count).map(|(name, _)| name).collect();
     eprintln!("{count} seeds: {}", all.fields().map(|(name, times)| format!("{times} {name}")).join(", "));
-    assert!(count < SEEDS || rare.len() <= RARE.len() && rare.iter().all(|name| RARE.contains(name)), "seldom: {rare:?}");
+    assert!(
+        count < SEEDS || rare.len() <= RARE.len() && rare.iter().all(|name| RARE.contains(name)),
+        "seldom: {rare:?}"
+    );
 }
 
 /// What need not happen once in each seed.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use roadstead_domain::{BlobReadError, Identity, ManifestPutError, ManifestReadError, Precondition};
 use roadstead_metadata::Metadata;
 use roadstead_oci::{Digest, Manifest, Reference, Tag};
@@ -46,7 +47,7 @@ impl Client {
         // A look-up, and a touch.
         let within = Some(Metadata::READ_DEADLINE + Metadata::WRITE_DEADLINE);
         let asked = serving.registry.promise_blob(&name, &digest);
-        match self.ask(&format!("HEAD of blob {}", held.1), &serving, within, asked).await {
+        match self.ask(&format!("HEAD of blob {}", held.1), &serving, within, asked.boxed()).await {
             Asked::Answered(Ok(_found)) => {
                 self.told(held);
                 self.history.count(|tally| &mut tally.promised);
@@ -68,7 +69,7 @@ impl Client {
         let time = self.cluster.time.passed();
         let within = Some(Metadata::READ_DEADLINE + Metadata::WRITE_DEADLINE);
         let mounted = serving.registry.mount_blob(&Identity::Anonymous, &name, digest, from);
-        match self.ask(&format!("mount of blob {}", held.1), &serving, within, mounted).await {
+        match self.ask(&format!("mount of blob {}", held.1), &serving, within, mounted.boxed()).await {
             Asked::Answered(Ok(true)) => {
                 self.told(held);
                 self.history.count(|tally| &mut tally.mounted);
@@ -128,7 +129,7 @@ impl Client {
         let is_inline = manifest.bytes().len() <= roadstead_metadata::PutManifest::MAX_INLINE;
         let within = is_inline.then_some(Metadata::WRITE_DEADLINE);
         let put = serving.registry.put_manifest(&name, &reference, &names, precondition, manifest);
-        let (ended, done) = match self.ask(&format!("PUT of manifest {value}"), &serving, within, put).await {
+        let (ended, done) = match self.ask(&format!("PUT of manifest {value}"), &serving, within, put.boxed()).await {
             Asked::Answered(Ok(_stored)) => (true, Some(true)),
             Asked::Answered(Err(ManifestPutError::PreconditionFailed)) => (true, Some(false)),
             Asked::Answered(Err(ManifestPutError::BlobsUnknown(missing))) => {
@@ -148,8 +149,7 @@ impl Client {
             Asked::Refused => return false,
             Asked::Lost => (false, None),
         };
-        let operation =
-            TagOperation::Put { tags: tags.clone(), value: *value, condition: *condition, done };
+        let operation = TagOperation::Put { tags: tags.clone(), value: *value, condition: *condition, done };
         self.history.tag_operation(*repository, begins, ended, operation);
         match done {
             Some(true) => {
@@ -193,7 +193,8 @@ impl Client {
         let (name, reference) = (self.repository(repository).clone(), Reference::Tag(self.universe.tag(tag).clone()));
         let (begins, time) = (self.history.moment(), self.cluster.time.passed());
         let deleted = serving.registry.delete_manifest(&name, &reference);
-        let asked = self.ask(&format!("DELETE of tag {tag}"), &serving, Some(Metadata::WRITE_DEADLINE), deleted).await;
+        let asked =
+            self.ask(&format!("DELETE of tag {tag}"), &serving, Some(Metadata::WRITE_DEADLINE), deleted.boxed()).await;
         let existed = match asked {
             Asked::Answered(Ok(())) => Some(true),
             Asked::Answered(Err(ManifestReadError::Unknown)) => Some(false),
@@ -228,7 +229,7 @@ impl Client {
         let (begins, time) = (self.history.moment(), self.cluster.time.passed());
         let within = Some(Metadata::WRITE_DEADLINE + Metadata::SETTLE_DEADLINE);
         let deleted = serving.registry.delete_manifest(&name, &reference);
-        let ended = match self.ask(&format!("DELETE of manifest {value}"), &serving, within, deleted).await {
+        let ended = match self.ask(&format!("DELETE of manifest {value}"), &serving, within, deleted.boxed()).await {
             Asked::Answered(Ok(())) => true,
             Asked::Answered(Err(ManifestReadError::Unknown)) => {
                 self.cluster.violated(format!("P2: manifest {value} was acknowledged, and cannot be deleted: 404"));

@@ -11,6 +11,7 @@ mod uploads;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use roadstead_blobs::BlobError;
 use roadstead_domain::Fault;
 use roadstead_metadata::ProposeError;
@@ -109,7 +110,7 @@ impl Client {
         what: &str,
         serving: &Serving,
         within: Option<Duration>,
-        verb: impl Future<Output = T>,
+        verb: BoxFuture<'_, T>,
     ) -> Asked<T> {
         let process = &serving.process;
         let [there, back] = [(); 2].map(|()| self.random.time(Duration::from_micros(200), Duration::from_millis(5)));
@@ -142,7 +143,9 @@ impl Client {
                 Asked::Answered(answer)
             }
             _ => {
-                self.cluster.trace.note(format_args!("client {} hears nothing of {}: {what}", self.number, process.name));
+                self.cluster
+                    .trace
+                    .note(format_args!("client {} hears nothing of {}: {what}", self.number, process.name));
                 self.history.count(|tally| &mut tally.lost_answers);
                 Asked::Lost
             }
@@ -160,14 +163,16 @@ impl Client {
 
     /// What a failure says, if it may be at all.
     pub(crate) fn failed(&self, what: &str, fault: &Fault, time_before: Duration) -> Effect {
-        let slept = self.cluster.time.passed() - time_before > GRACE;
+        let slept = self.cluster.time.since(time_before) > GRACE;
         match fault {
-            Fault::Propose(ProposeError::NotDone(_)) | Fault::Read(_) | Fault::Leaderless => {}
+            Fault::Propose(ProposeError::NotDone(_))
+            | Fault::Read(_)
+            | Fault::Leaderless
+            | Fault::Blobs(BlobError::Unavailable(_)) => {}
             Fault::Propose(ProposeError::Unknown(_)) => {
                 self.history.count(|tally| &mut tally.unavailable);
                 return Effect::Unknown;
             }
-            Fault::Blobs(BlobError::Unavailable(_)) => {}
             // Hours passed in the middle of the request: what it was about may have been collected.
             Fault::Blobs(_) | Fault::Inconsistent(_) if slept => {}
             Fault::Query(_) | Fault::Blobs(_) | Fault::Inconsistent(_) => {

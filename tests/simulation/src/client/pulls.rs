@@ -1,7 +1,7 @@
 //! Reading tags, manifests and blobs.
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use roadstead_domain::{BlobReadError, BlobSource, Fault, ManifestReadError};
 use roadstead_metadata::Metadata;
 use roadstead_oci::Reference;
@@ -28,10 +28,11 @@ impl Client {
             Ok::<_, ManifestReadError>((found, bytes))
         };
         let within = Some(Metadata::READ_DEADLINE);
-        let found = match self.ask(&format!("tag {tag}"), &serving, within, read).await {
+        let found = match self.ask(&format!("tag {tag}"), &serving, within, read.boxed()).await {
             Asked::Answered(Ok((found, bytes))) => {
                 let Some(value) = self.universe.value_of(&found.digest) else {
-                    self.cluster.violated(format!("P3: tag {tag} of {name} names {}, which nobody pushed", found.digest));
+                    self.cluster
+                        .violated(format!("P3: tag {tag} of {name} names {}, which nobody pushed", found.digest));
                     return None;
                 };
                 if bytes.is_ok_and(|bytes| bytes != self.universe.manifest(value).bytes()) {
@@ -74,7 +75,7 @@ impl Client {
         let reference = Reference::Digest(self.universe.manifest_digest(value));
         let time = self.cluster.time.passed();
         let found = serving.registry.find_manifest(&name, &reference);
-        match self.ask(&format!("manifest {value}"), serving, Some(Metadata::READ_DEADLINE), found).await {
+        match self.ask(&format!("manifest {value}"), serving, Some(Metadata::READ_DEADLINE), found.boxed()).await {
             Asked::Answered(Ok(_found)) => {}
             Asked::Answered(Err(ManifestReadError::Unknown)) => {
                 if self.is_acknowledged(value) {
@@ -103,13 +104,11 @@ impl Client {
         let read = async {
             let found = serving.registry.find_blob(&name, &digest).await?;
             match serving.registry.open_blob(&found, 0..found.size()).await? {
-                BlobSource::Stream(bytes) => {
-                    Ok(bytes.try_collect::<Vec<Bytes>>().await.map_err(Fault::from)?.concat())
-                }
+                BlobSource::Stream(bytes) => Ok(bytes.try_collect::<Vec<Bytes>>().await.map_err(Fault::from)?.concat()),
                 BlobSource::Redirect(url) => Err(Fault::Inconsistent(format!("a redirect to {url}")).into()),
             }
         };
-        match self.ask(&format!("blob {blob}"), serving, None, read).await {
+        match self.ask(&format!("blob {blob}"), serving, None, read.boxed()).await {
             Asked::Answered(Ok(content)) => {
                 self.history.count(|tally| &mut tally.pulled);
                 if content != self.universe.blobs[blob] {

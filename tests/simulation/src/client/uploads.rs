@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use roadstead_domain::{Body, BodyError, Content, UploadError, UploadStatus};
 use roadstead_metadata::Metadata;
 use roadstead_oci::{ContentRange, RepositoryName, UploadId};
@@ -43,7 +43,8 @@ impl Client {
     /// Pushes a blob, however often it takes; whether it is there.
     pub(crate) async fn push_blob(&mut self, held: Held) -> bool {
         for _ in 0..ATTEMPTS {
-            let pushed = if self.random.chance(3) { self.push_at_once(held).await } else { self.push_in_session(held).await };
+            let pushed =
+                if self.random.chance(3) { self.push_at_once(held).await } else { self.push_in_session(held).await };
             if pushed {
                 self.told(held);
                 self.history.count(|tally| &mut tally.blobs_pushed);
@@ -66,7 +67,7 @@ impl Client {
         self.sends(content.len() as u64);
         let time = self.cluster.time.passed();
         let pushed = serving.registry.upload_blob(&name, digest, Content { range: None, length, body });
-        match self.ask(&format!("POST of blob {}", held.1), &serving, None, pushed).await {
+        match self.ask(&format!("POST of blob {}", held.1), &serving, None, pushed.boxed()).await {
             Asked::Answered(Ok(())) => true,
             Asked::Answered(Err(error)) => {
                 self.explain("a push", &error, time);
@@ -87,7 +88,7 @@ impl Client {
         self.sends(content.len() as u64);
         let time = self.cluster.time.passed();
         let pushed = serving.registry.upload_blob(&name, wrong, Content { range: None, length, body });
-        match self.ask("POST of a wrong digest", &serving, None, pushed).await {
+        match self.ask("POST of a wrong digest", &serving, None, pushed.boxed()).await {
             Asked::Answered(Ok(())) => self.cluster.violated("P1: a blob was taken under a wrong digest".to_owned()),
             Asked::Answered(Err(UploadError::DigestMismatch { .. })) | Asked::Refused | Asked::Lost => {}
             Asked::Answered(Err(error)) => self.explain("a push of a wrong digest", &error, time),
@@ -120,7 +121,7 @@ impl Client {
             if let Some(serving) = self.somebody().await {
                 let time = self.cluster.time.passed();
                 let started = serving.registry.start_upload(name, false);
-                match self.ask("POST of a session", &serving, Some(Metadata::WRITE_DEADLINE), started).await {
+                match self.ask("POST of a session", &serving, Some(Metadata::WRITE_DEADLINE), started.boxed()).await {
                     Asked::Answered(Ok(upload)) => return Some(upload),
                     Asked::Answered(Err(error)) => self.explain("a POST", &error, time),
                     Asked::Refused | Asked::Lost => {}
@@ -152,7 +153,7 @@ impl Client {
         self.sends(length);
         let time = self.cluster.time.passed();
         let appended = serving.registry.append_upload(&session.name, session.upload, content);
-        match self.ask(&format!("PATCH of {start}-{end}"), &serving, None, appended).await {
+        match self.ask(&format!("PATCH of {start}-{end}"), &serving, None, appended.boxed()).await {
             Asked::Answered(Ok(UploadStatus { offset })) => {
                 if offset != end {
                     self.cluster.violated(format!("P4: bytes up to {end} were taken, and {offset} was answered"));
@@ -182,7 +183,7 @@ impl Client {
         self.sends(end - start);
         let time = self.cluster.time.passed();
         let closed = serving.registry.close_upload(&session.name, session.upload, digest, content);
-        match self.ask(&format!("PUT of blob {}", held.1), &serving, None, closed).await {
+        match self.ask(&format!("PUT of blob {}", held.1), &serving, None, closed.boxed()).await {
             Asked::Answered(Ok(())) => Step::Done,
             Asked::Answered(Err(error)) => {
                 session.closing = true;
@@ -202,7 +203,7 @@ impl Client {
             if let Some(serving) = self.somebody().await {
                 let time = self.cluster.time.passed();
                 let asked = serving.registry.upload_status(&session.name, session.upload);
-                match self.ask("GET of a session", &serving, Some(Metadata::READ_DEADLINE), asked).await {
+                match self.ask("GET of a session", &serving, Some(Metadata::READ_DEADLINE), asked.boxed()).await {
                     Asked::Answered(Ok(UploadStatus { offset })) => {
                         self.history.count(|tally| &mut tally.resumed);
                         self.stands_at(session, offset);
@@ -242,7 +243,7 @@ impl Client {
     /// A session that nobody closed ends only when nobody touches it for long.
     fn is_over(&self, session: &Session, what: &str) -> Step {
         // By the log's time, which may pass twice as fast.
-        if self.cluster.time.passed() - session.began < UPLOAD_EXPIRY / 2 {
+        if self.cluster.time.since(session.began) < UPLOAD_EXPIRY / 2 {
             let upload = session.upload;
             self.cluster.violated(format!("P4: session {upload} was open, and {what} is answered 404"));
         }
@@ -274,7 +275,7 @@ impl Client {
             | UploadError::OutOfOrder { .. }
             | UploadError::Superseded { .. } => {}
             // Hours may have passed in the middle of a request.
-            UploadError::Unknown if self.cluster.time.passed() - time_before > UPLOAD_EXPIRY / 2 => {}
+            UploadError::Unknown if self.cluster.time.since(time_before) > UPLOAD_EXPIRY / 2 => {}
             UploadError::Unknown
             | UploadError::DigestMismatch { .. }
             | UploadError::Sha512NotAnnounced
@@ -304,7 +305,8 @@ impl Client {
         while !rest.is_empty() && breaks.is_none_or(|breaks| at < breaks) {
             let piece = rest.split_to(rest.len().min(1 + self.random.below(3_000)));
             at += piece.len();
-            let wait = if slowly { self.random.time(Duration::ZERO, Duration::from_millis(700)) } else { Duration::ZERO };
+            let wait =
+                if slowly { self.random.time(Duration::ZERO, Duration::from_millis(700)) } else { Duration::ZERO };
             pieces.push((wait, Ok(piece)));
         }
         if breaks.is_some() {

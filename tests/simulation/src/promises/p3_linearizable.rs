@@ -28,7 +28,9 @@ impl Model for Tags {
                     return None;
                 }
                 if holds {
-                    tags.iter().for_each(|tag| after[*tag] = Some(*value));
+                    for tag in tags {
+                        after[*tag] = Some(*value);
+                    }
                 }
             }
             TagOperation::DeleteTag { tag, existed } => {
@@ -38,7 +40,9 @@ impl Model for Tags {
                 after[*tag] = None;
             }
             TagOperation::DeleteManifest { value } => {
-                after.iter_mut().filter(|tag| **tag == Some(*value)).for_each(|tag| *tag = None);
+                for tag in after.iter_mut().filter(|tag| **tag == Some(*value)) {
+                    *tag = None;
+                }
             }
         }
         Some(after)

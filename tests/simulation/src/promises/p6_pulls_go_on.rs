@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::history::{TAGS, TagOperation};
 use crate::run::World;
 use crate::world::network::pause;
-use crate::world::replica::Serving;
+use crate::world::replica::{MAX_STALENESS, Serving};
 
 /// On top of the product's own deadlines.
 const SLACK: Duration = Duration::from_secs(1);
@@ -76,6 +76,9 @@ async fn check_alone(world: &World, serving: &Serving, cut_off: Instant) -> Resu
 fn check_what_was_stale(world: &World) -> Result<(), String> {
     world.history.with(|records| {
         for stale in &records.stale {
+            if stale.declared > MAX_STALENESS {
+                return Err(format!("P6: {stale:?} is older than may be shown"));
+            }
             let pushed = records.tags.get(&stale.repository).into_iter().flatten().any(|call| {
                 matches!(&call.operation, TagOperation::Put { tags, value, done, .. }
                     if *value == stale.value && *done != Some(false) && tags.iter().all(|tag| *tag < TAGS))

@@ -27,6 +27,11 @@ impl Time {
         self.began.elapsed() + Duration::from_millis(self.left_out.load(Ordering::Relaxed))
     }
 
+    /// Since an earlier moment of that time.
+    pub(crate) fn since(&self, earlier: Duration) -> Duration {
+        self.passed().saturating_sub(earlier)
+    }
+
     /// Lets time pass at once.
     pub(crate) fn pass(&self, time: Duration) {
         self.left_out.fetch_add(u64::try_from(time.as_millis()).expect("some hours"), Ordering::Relaxed);

@@ -202,11 +202,7 @@ impl Cluster {
     }
 
     /// Waits for something that has to be so soon.
-    pub(crate) async fn until<T>(
-        &self,
-        what: &str,
-        mut holds: impl AsyncFnMut() -> Option<T>,
-    ) -> Result<T, String> {
+    pub(crate) async fn until<T>(&self, what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> Result<T, String> {
         let held = async {
             loop {
                 self.find_dead();

@@ -235,7 +235,9 @@ impl Disk for SimulatedDisk {
         let mut volume = self.volume.lock();
         // As a journal does it: what came before in other folders goes with it.
         let renamed = std::mem::take(&mut volume.renamed);
-        renamed.into_iter().for_each(|naming| naming.apply(&mut volume.durable_names));
+        for naming in renamed {
+            naming.apply(&mut volume.durable_names);
+        }
         Ok(())
     }
 
@@ -306,6 +308,10 @@ impl OpenFile {
     }
 }
 
+fn within_memory(offset: u64) -> usize {
+    usize::try_from(offset).expect("within memory")
+}
+
 impl DiskFile for OpenFile {
     fn length(&self) -> io::Result<u64> {
         self.disk.check()?;
@@ -315,7 +321,7 @@ impl DiskFile for OpenFile {
     fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.disk.check()?;
         let mut volume = self.disk.volume.lock();
-        let start = usize::try_from(offset).expect("within memory");
+        let start = within_memory(offset);
         let read = volume.file(self.file)?.now.get(start..start + bytes.len());
         bytes.copy_from_slice(read.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
@@ -323,7 +329,7 @@ impl DiskFile for OpenFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.disk.change()?;
-        let offset = usize::try_from(offset).expect("within memory");
+        let offset = within_memory(offset);
         let mut volume = self.disk.volume.lock();
         let content = volume.file(self.file)?;
         let change = Change::Write { offset, bytes: bytes.to_vec() };
@@ -336,7 +342,7 @@ impl DiskFile for OpenFile {
         self.disk.change()?;
         let mut volume = self.disk.volume.lock();
         let content = volume.file(self.file)?;
-        let change = Change::Length(usize::try_from(length).expect("within memory"));
+        let change = Change::Length(within_memory(length));
         change.apply(&mut content.now);
         content.pending.push(change);
         Ok(())

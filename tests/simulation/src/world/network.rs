@@ -53,14 +53,42 @@ struct Listener {
 /// What chance has in store for one call.
 struct Fate {
     listener: Option<Listener>,
-    arrives: bool,
-    refused: bool,
-    there: Duration,
-    back: Duration,
-    answer_arrives: bool,
-    /// Whether the sender notices that the answer is lost.
-    breaks: bool,
+    there: Passage,
+    back: Passage,
     claimed: Option<Bytes>,
+}
+
+/// How a message fares on its way.
+#[derive(Clone, Copy)]
+enum Passage {
+    Arrives(Duration),
+    /// The sender notices that it does not.
+    Breaks(Duration),
+    Vanishes,
+}
+
+impl Passage {
+    fn draw(random: &mut Random, lost: bool, latest: Duration) -> Self {
+        let (time, is_noticed) = (random.time(Duration::from_micros(200), latest), random.chance(2));
+        match (lost, is_noticed) {
+            (false, _) => Self::Arrives(time),
+            (true, true) => Self::Breaks(time),
+            (true, false) => Self::Vanishes,
+        }
+    }
+
+    /// Takes its time; whether the message is there then.
+    async fn pass(self) -> bool {
+        match self {
+            Self::Arrives(time) => pause(time).await,
+            Self::Breaks(time) => {
+                pause(time).await;
+                return false;
+            }
+            Self::Vanishes => return std::future::pending().await,
+        }
+        true
+    }
 }
 
 impl Network {
@@ -117,13 +145,14 @@ impl Network {
         let cut = wires.cut.contains(&(from.to_owned(), to.to_owned()));
         let (lost, latest) = (wires.lost, wires.latest);
         let random = &mut wires.random;
-        let arrives = !random.permille(lost) && !cut;
-        let (refused, answer_arrives, breaks) = (random.chance(2), !random.permille(lost), random.chance(2));
-        let [there, back] = [(); 2].map(|()| random.time(Duration::from_micros(200), latest));
-        let absent = wires.bugs.answers_for_the_absent && !arrives && is_heartbeat(message);
-        let claimed = wires.heard.get(&(from.to_owned(), to.to_owned())).filter(|_| absent).cloned();
+        let is_lost = cut || random.permille(lost);
+        let there = Passage::draw(random, is_lost, latest);
+        let answer_is_lost = random.permille(lost);
+        let back = Passage::draw(random, answer_is_lost, latest);
+        let is_absent = wires.bugs.answers_for_the_absent && is_lost && is_heartbeat(message);
+        let claimed = wires.heard.get(&(from.to_owned(), to.to_owned())).filter(|_| is_absent).cloned();
         let listener = wires.listeners.get(to).filter(|listener| !listener.process.is_dead()).cloned();
-        Fate { listener, arrives, refused, there, back, answer_arrives, breaks, claimed }
+        Fate { listener, there, back, claimed }
     }
 
     /// The bug: gives a proposal that may have been heard before another id. What it was is returned.
@@ -152,28 +181,21 @@ impl Network {
             return Ok(claimed);
         }
         let Some(Listener { process, metadata }) = fate.listener else {
-            pause(fate.there).await;
+            pause(Duration::from_millis(1)).await;
             return Err(PeerError::NotSent(format!("nobody listens at {to}")));
         };
-        if !fate.arrives {
-            if fate.refused {
-                pause(fate.there).await;
-                return Err(PeerError::NotSent(format!("no way to {to}")));
-            }
-            return std::future::pending().await;
+        if !fate.there.pass().await {
+            return Err(PeerError::NotSent(format!("no way to {to}")));
         }
-        pause(fate.there).await;
         let broken = |_| PeerError::Unknown(format!("the connection to {to} broke"));
         process.pass().await.map_err(broken)?;
         self.note(&from.name, to, "a message", &message);
         let answer = process.unless_dead(metadata.answer(&message)).await.map_err(broken)?;
         process.pass().await.map_err(broken)?;
-        let is_lost = !fate.answer_arrives || self.is_cut(to, &from.name);
-        if is_lost && !fate.breaks {
+        if self.is_cut(to, &from.name) {
             return std::future::pending().await;
         }
-        pause(fate.back).await;
-        if is_lost {
+        if !fate.back.pass().await {
             return Err(PeerError::Unknown(format!("the connection to {to} broke")));
         }
         from.pass().await.map_err(|_| PeerError::Unknown("this process is dead".to_owned()))?;
@@ -220,9 +242,8 @@ impl PeerTransport for Wire {
         async move {
             let (message, proposal) = self.network.forget(message);
             let answer = timeout(patience, self.network.call(&self.process, address, message)).await;
-            let answer = answer.unwrap_or_else(|_elapsed| {
-                Err(PeerError::Unknown(format!("no answer from {address} in time")))
-            });
+            let answer =
+                answer.unwrap_or_else(|_elapsed| Err(PeerError::Unknown(format!("no answer from {address} in time"))));
             if let (Err(PeerError::Unknown(_)), Some(proposal)) = (&answer, proposal) {
                 self.network.0.lock().proposed.insert(proposal);
             }

@@ -1,7 +1,7 @@
 //! One run of a replica: alive, stalled, or dead.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::time::{Duration, Instant, sleep_until};
@@ -17,6 +17,7 @@ pub(crate) struct Process {
     dead: CancellationToken,
     stalled_until: Mutex<Option<Instant>>,
     stalls: AtomicU64,
+    stopping: AtomicBool,
 }
 
 /// The process is gone.
@@ -25,7 +26,13 @@ pub(crate) struct Dead;
 
 impl Process {
     pub(crate) fn start(name: &str) -> Arc<Self> {
-        Arc::new(Self { name: name.to_owned(), dead: CancellationToken::new(), stalled_until: Mutex::default(), stalls: AtomicU64::new(0) })
+        Arc::new(Self {
+            name: name.to_owned(),
+            dead: CancellationToken::new(),
+            stalled_until: Mutex::default(),
+            stalls: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     pub(crate) fn kill(&self) {
@@ -34,6 +41,16 @@ impl Process {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.is_cancelled()
+    }
+
+    /// It has been told to stop.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody expects it to go on.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed) || self.is_dead()
     }
 
     /// Waits until it is dead.

@@ -29,6 +29,9 @@ pub(crate) const GRACE: Duration = Duration::from_mins(10);
 
 pub(crate) const UPLOAD_EXPIRY: Duration = Duration::from_hours(1);
 
+/// Short, so that it is met.
+pub(crate) const MAX_STALENESS: Duration = Duration::from_secs(20);
+
 /// How often a member looks whether it has what it wants, and the janitor sweeps: as in the server.
 const LOOK: Duration = Duration::from_millis(250);
 const SWEEP: Duration = Duration::from_secs(10);
@@ -113,6 +116,7 @@ impl Replica {
             return self.crash(cluster, Crash::Process);
         };
         cluster.trace.note(format_args!("{} stops", self.address));
+        process.stop();
         let in_order = async {
             if metadata.status().role == Role::Leader {
                 let me = metadata.identity().node;
@@ -186,7 +190,7 @@ fn registry_options() -> Options {
         memory_budget: MEMORY_BUDGET,
         max_uploads: 1_000,
         upload_expiry: UPLOAD_EXPIRY,
-        max_staleness: Duration::from_hours(24),
+        max_staleness: MAX_STALENESS,
         gc_grace: GRACE,
         backup: false,
         backup_retention: Duration::ZERO,
@@ -237,7 +241,7 @@ async fn watch_over(cluster: &Cluster, address: &str, serving: &Serving) {
     loop {
         looks.tick().await;
         if let Some(fatal) = serving.metadata.status().fatal {
-            if !serving.process.is_dead() {
+            if !serving.process.is_ending() {
                 cluster.violated(format!("P2: {address} has stopped by itself: {fatal}"));
             }
             return;
