@@ -57,16 +57,31 @@ pub(crate) struct Ended {
 
 /// Runs a world in this thread.
 pub(crate) fn run(plan: Plan) -> Ended {
-    let seed = RngSeed::from_bytes(&plan.seed.to_be_bytes());
+    block_on(plan.seed, live(plan))
+}
+
+/// Runs something to its end, in a time of its own that passes when nothing else is to be done.
+pub(crate) fn block_on<T>(seed: u64, work: impl Future<Output = T>) -> T {
+    let seed = RngSeed::from_bytes(&seed.to_be_bytes());
     let runtime = Builder::new_current_thread().enable_time().start_paused(true).rng_seed(seed).build();
-    runtime.expect("a runtime").block_on(live(plan))
+    runtime.expect("a runtime").block_on(work)
+}
+
+impl World {
+    /// One in which nothing has happened.
+    pub(crate) fn new(plan: Plan, trace: Trace) -> Self {
+        Self {
+            seed: plan.seed,
+            cluster: Cluster::new(plan.seed, trace, plan.bugs),
+            universe: Arc::new(Universe::new(plan.seed)),
+            history: Arc::default(),
+        }
+    }
 }
 
 async fn live(plan: Plan) -> Ended {
     let trace = Trace::begin(plan.keep_lines);
-    let cluster = Cluster::new(plan.seed, trace.clone(), plan.bugs);
-    let world =
-        World { seed: plan.seed, cluster, universe: Arc::new(Universe::new(plan.seed)), history: Arc::default() };
+    let world = World::new(plan, trace.clone());
     if let Err(violation) = story(&world, plan).await {
         world.cluster.violated(violation);
     }

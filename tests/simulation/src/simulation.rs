@@ -26,6 +26,7 @@ mod mutants;
 mod promises;
 mod random;
 mod run;
+mod scenarios;
 mod seeds;
 mod trace;
 mod universe;
