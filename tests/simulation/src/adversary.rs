@@ -144,8 +144,15 @@ impl Adversary {
             }
             Blow::SetClock => self.set_clock(&victim),
             Blow::TimePasses => self.let_time_pass(),
-            Blow::Replace => self.replace(&victim).await,
-            Blow::Resize => self.resize(&victim).await,
+            Blow::Replace | Blow::Resize => {
+                // Of two volumes that are lost at once, the group could not get over one.
+                let cluster = Arc::clone(&self.cluster);
+                let _turn = cluster.membership.lock().await;
+                match blow {
+                    Blow::Replace => self.replace(&victim).await,
+                    _ => self.resize(&victim).await,
+                }
+            }
             Blow::Roll => self.roll().await,
             Blow::Transfer => {
                 let Some(leader) = self.cluster.leader() else { return };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::join;
 use tokio::runtime::{Builder, RngSeed};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -110,9 +111,12 @@ async fn story(world: &World, plan: Plan) -> Result<(), String> {
         };
         clients.spawn(client.run(stop.clone()));
     }
-    let adversary =
-        Adversary { cluster: Arc::clone(&world.cluster), random: Random::new(random.next()), fond_of: plan.fond_of };
-    adversary.run(plan.blows).await;
+    let mut adversary =
+        || Adversary { cluster: Arc::clone(&world.cluster), random: Random::new(random.next()), fond_of: plan.fond_of };
+    let (one, other) = (adversary(), adversary());
+    // In every other world there are two, whose blows fall together.
+    let others_blows = if random.chance(2) { plan.blows } else { 0 };
+    join!(one.run(plan.blows), other.run(others_blows));
     world.cluster.heal();
     stop.cancel();
     let ended = async {

@@ -16,6 +16,9 @@ const SIZES: [usize; 7] = [10, 700, 4096, 4097, 9_000, 12_288, 20_000];
 const LARGE_EVERY: u32 = 12;
 const LARGE: usize = 70_000;
 
+/// Where no manifest is pushed, and blobs are deleted.
+pub(crate) const SCRATCH: usize = 2;
+
 /// Repositories, blobs, tags and manifests of a world, each known by its number.
 pub(crate) struct Universe {
     pub(crate) repositories: Vec<RepositoryName>,
@@ -41,7 +44,7 @@ impl Universe {
             Bytes::from(content)
         });
         Self {
-            repositories: ["app/web", "app/api"].map(|name| name.parse().expect("a name")).into(),
+            repositories: ["app/web", "app/api", "scratch"].map(|name| name.parse().expect("a name")).into(),
             digests: blobs.iter().map(|blob| sha256(blob)).collect(),
             blobs: blobs.into(),
             tags: (0..TAGS).map(|tag| format!("v{tag}").parse().expect("a tag")).collect(),
@@ -52,6 +55,11 @@ impl Universe {
 
     pub(crate) fn digest(&self, blob: usize) -> Digest {
         self.digests[blob]
+    }
+
+    /// The other digest of a blob, by which some are pushed where no manifest names them.
+    pub(crate) fn sha512(&self, blob: usize) -> Digest {
+        *Hasher::digest(Algorithm::Sha512, &self.blobs[blob]).get()
     }
 
     pub(crate) fn tag(&self, tag: usize) -> &Tag {

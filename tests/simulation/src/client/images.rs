@@ -9,6 +9,7 @@ use roadstead_oci::{Digest, Manifest, Reference, Tag};
 
 use super::{ATTEMPTS, Asked, Client, Effect};
 use crate::history::{Condition, Held, Stored, TAGS, TagOperation, Value};
+use crate::universe::SCRATCH;
 
 /// A manifest on its way.
 struct Push {
@@ -64,7 +65,8 @@ impl Client {
     async fn mount(&mut self, held: Held) -> bool {
         let Some(serving) = self.somebody().await else { return false };
         let (name, digest) = (self.repository(held.0).clone(), self.universe.digest(held.1));
-        let other = self.repository(self.universe.repositories.len() - 1 - held.0).clone();
+        let other = (held.0 + 1 + self.random.below(SCRATCH)) % (SCRATCH + 1);
+        let other = self.repository(other).clone();
         let from = self.random.chance(2).then_some(&other);
         let time = self.cluster.time.passed();
         let within = Some(Metadata::READ_DEADLINE + Metadata::WRITE_DEADLINE);
@@ -184,6 +186,20 @@ impl Client {
                     "P7: manifest {value} was refused for blob {blob}, which is promised until {until:?}, at {now:?}"
                 ));
             }
+        }
+    }
+
+    /// Takes a blob out of a repository, whose object others may have.
+    pub(crate) async fn delete_blob(&mut self, held: Held) {
+        let Some(serving) = self.somebody().await else { return };
+        let (name, digest) = (self.repository(held.0).clone(), self.universe.digest(held.1));
+        let time = self.cluster.time.passed();
+        let within = Some(Metadata::WRITE_DEADLINE + Metadata::SETTLE_DEADLINE);
+        let deleted = serving.registry.delete_blob(&name, digest);
+        match self.ask(&format!("DELETE of blob {}", held.1), &serving, within, deleted.boxed()).await {
+            Asked::Answered(Ok(())) => self.history.count(|tally| &mut tally.deleted),
+            Asked::Answered(Err(BlobReadError::Fault(fault))) => drop(self.failed("a DELETE", &fault, time)),
+            Asked::Answered(Err(BlobReadError::Unknown)) | Asked::Refused | Asked::Lost => {}
         }
     }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::history::{Held, History};
 use crate::random::Random;
-use crate::universe::Universe;
+use crate::universe::{SCRATCH, Universe};
 use crate::world::cluster::Cluster;
 use crate::world::network::pause;
 use crate::world::replica::{GRACE, Serving};
@@ -66,8 +66,9 @@ impl Client {
         while !stop.is_cancelled() {
             let until = self.random.time(Duration::from_millis(1), Duration::from_millis(400));
             pause(until).await;
-            let repository = self.random.below(self.universe.repositories.len());
-            match self.random.below(32) {
+            let repository = self.random.below(SCRATCH);
+            let blob = self.random.below(self.universe.blobs.len());
+            match self.random.below(36) {
                 0..12 => self.read_tag(repository).await,
                 12..17 => self.push_image(repository).await,
                 17..23 => self.retag(repository).await,
@@ -75,10 +76,10 @@ impl Client {
                 24 => self.delete_manifest(repository).await,
                 25..28 => self.pull(repository).await,
                 28 => self.push_wrongly(repository).await,
-                _ => {
-                    let blob = self.random.below(self.universe.blobs.len());
-                    self.push_blob((repository, blob)).await;
-                }
+                29 => self.give_up(repository).await,
+                30 => self.delete_blob((SCRATCH, blob)).await,
+                31 | 32 => drop(self.push_blob((SCRATCH, blob)).await),
+                _ => drop(self.push_blob((repository, blob)).await),
             }
         }
     }

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use roadstead_domain::{Body, BodyError, Content, UploadError, UploadStatus};
 use roadstead_metadata::Metadata;
-use roadstead_oci::{ContentRange, RepositoryName, UploadId};
+use roadstead_oci::{Algorithm, ContentRange, Digest, RepositoryName, UploadId};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{ATTEMPTS, Asked, Client};
 use crate::history::Held;
-use crate::universe::sha256;
+use crate::universe::{SCRATCH, sha256};
 use crate::world::network::pause;
 use crate::world::replica::{PART_SIZE, UPLOAD_EXPIRY};
 
@@ -19,6 +19,7 @@ use crate::world::replica::{PART_SIZE, UPLOAD_EXPIRY};
 struct Session {
     name: RepositoryName,
     upload: UploadId,
+    digest: Digest,
     content: Bytes,
     /// Where the client goes on.
     offset: u64,
@@ -60,7 +61,7 @@ impl Client {
     async fn push_at_once(&mut self, held: Held) -> bool {
         let Some(serving) = self.somebody().await else { return false };
         let (name, content) = (self.repository(held.0).clone(), self.universe.blobs[held.1].clone());
-        let digest = self.universe.digest(held.1);
+        let digest = self.digest(held);
         let says_length = self.random.chance(2);
         let (body, _sending) = self.body(&content);
         let length = says_length.then_some(content.len() as u64);
@@ -98,9 +99,11 @@ impl Client {
     /// As docker, skopeo and the conformance suite do it: each request to another replica, on from the offset that was told.
     async fn push_in_session(&mut self, held: Held) -> bool {
         let (name, content) = (self.repository(held.0).clone(), self.universe.blobs[held.1].clone());
-        let Some(upload) = self.start(&name).await else { return false };
+        let digest = self.digest(held);
+        let announces = digest.algorithm() == Algorithm::Sha512 && self.random.chance(2);
+        let Some(upload) = self.start(&name, announces).await else { return false };
         let began = self.cluster.time.passed();
-        let mut session = Session { name, upload, content, offset: 0, kept: 0, sent: 0, closing: false, began };
+        let mut session = Session { name, upload, digest, content, offset: 0, kept: 0, sent: 0, closing: false, began };
         for _ in 0..ATTEMPTS * 3 {
             let step = if session.offset < session.content.len() as u64 && !self.random.chance(12) {
                 self.append(&mut session).await
@@ -116,11 +119,40 @@ impl Client {
         false
     }
 
-    async fn start(&mut self, name: &RepositoryName) -> Option<UploadId> {
+    /// By which digest a blob is pushed.
+    fn digest(&mut self, held: Held) -> Digest {
+        let (scratch, blob) = (held.0 == SCRATCH, held.1);
+        if scratch && self.random.chance(2) { self.universe.sha512(blob) } else { self.universe.digest(blob) }
+    }
+
+    /// Begins to push a blob and thinks better of it, or just goes away.
+    pub(crate) async fn give_up(&mut self, repository: usize) {
+        let name = self.repository(repository).clone();
+        let Some(upload) = self.start(&name, false).await else { return };
+        let content = self.random.pick(&self.universe.blobs.clone()).clone();
+        let Some(serving) = self.somebody().await else { return };
+        let (body, _sending) = self.body(&content);
+        self.sends(content.len() as u64);
+        let time = self.cluster.time.passed();
+        let appended = serving.registry.append_upload(&name, upload, Content { range: None, length: None, body });
+        if let Asked::Answered(Err(error)) = self.ask("PATCH in vain", &serving, None, appended.boxed()).await {
+            self.explain("a PATCH", &error, time);
+        }
+        if self.random.chance(2) {
+            let cancelled = serving.registry.cancel_upload(&name, upload);
+            if let Asked::Answered(Err(error)) =
+                self.ask("DELETE of a session", &serving, None, cancelled.boxed()).await
+            {
+                self.explain("a DELETE of a session", &error, time);
+            }
+        }
+    }
+
+    async fn start(&mut self, name: &RepositoryName, sha512: bool) -> Option<UploadId> {
         for _ in 0..ATTEMPTS {
             if let Some(serving) = self.somebody().await {
                 let time = self.cluster.time.passed();
-                let started = serving.registry.start_upload(name, false);
+                let started = serving.registry.start_upload(name, sha512);
                 match self.ask("POST of a session", &serving, Some(Metadata::WRITE_DEADLINE), started.boxed()).await {
                     Asked::Answered(Ok(upload)) => return Some(upload),
                     Asked::Answered(Err(error)) => self.explain("a POST", &error, time),
@@ -170,7 +202,7 @@ impl Client {
 
     async fn close(&mut self, session: &mut Session, held: Held) -> Step {
         let Some(serving) = self.somebody().await else { return Step::On };
-        let digest = self.universe.digest(held.1);
+        let digest = session.digest;
         let (start, end) = (session.offset, session.content.len() as u64);
         let rest = slice(&session.content, start, end);
         let (body, _sending) = self.body(&rest);

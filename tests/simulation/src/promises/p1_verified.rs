@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt;
 use roadstead_blobs::ObjectStore as _;
 use roadstead_metadata::Query;
-use roadstead_oci::ObjectKey;
+use roadstead_oci::{Hasher, ObjectKey};
 
 use crate::run::World;
 use crate::universe::sha256;
@@ -21,12 +21,10 @@ pub(super) async fn check(world: &World) -> Result<(), String> {
 
 async fn check_replica(world: &World, query: &Query) -> Result<(), String> {
     for repository in &world.universe.repositories {
-        for blob in 0..world.universe.blobs.len() {
-            let digest = world.universe.digest(blob);
-            let Some(fact) = query.blob(repository, &digest).map_err(|error| error.to_string())? else { continue };
+        for (digest, fact) in query.blobs(repository, None, PAGE).map_err(|error| error.to_string())? {
             let content = read(world, &fact.key, fact.size).await?;
-            if sha256(&content) != digest {
-                return Err(format!("the object {} of blob {blob} in {repository} is not that blob", fact.key));
+            if Hasher::verify_bytes(digest, &content).is_err() {
+                return Err(format!("the object {} in {repository} is not {digest}", fact.key));
             }
         }
     }

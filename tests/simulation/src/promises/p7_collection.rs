@@ -61,12 +61,9 @@ fn named(world: &World, query: &Query) -> Result<BTreeSet<String>, String> {
         }
     }
     for repository in &world.universe.repositories {
-        for blob in 0..world.universe.blobs.len() {
-            let digest = world.universe.digest(blob);
-            let fact = query.blob(repository, &digest).map_err(|error| error.to_string())?;
-            if fact.is_some_and(|fact| fact.unnamed_since.is_some()) {
-                return Err(format!("P7: blob {blob} of {repository} is named by nothing, and still held"));
-            }
+        let held = query.blobs(repository, None, usize::MAX).map_err(|error| error.to_string())?;
+        if let Some((digest, _)) = held.into_iter().find(|(_, fact)| fact.unnamed_since.is_some()) {
+            return Err(format!("P7: {digest} is named by nothing in {repository}, and still held"));
         }
     }
     Ok(keys)

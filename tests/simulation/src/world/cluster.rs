@@ -35,6 +35,8 @@ pub(crate) struct Cluster {
     /// Of every process that there was.
     traffic: Mutex<Vec<Arc<Traffic>>>,
     violations: Mutex<Vec<String>>,
+    /// Held by whoever takes a volume away.
+    pub(crate) membership: tokio::sync::Mutex<()>,
 }
 
 impl Cluster {
@@ -52,6 +54,7 @@ impl Cluster {
             dead: Mutex::default(),
             traffic: Mutex::default(),
             violations: Mutex::default(),
+            membership: tokio::sync::Mutex::default(),
         })
     }
 
