@@ -352,6 +352,11 @@ impl Metadata {
         self.group.log_time(wall, monotonic)
     }
 
+    /// For how long no leader has been heard of, as far as [`Self::log_time`] was asked meanwhile.
+    pub fn silence(&self, monotonic: Duration) -> Duration {
+        self.group.silence(monotonic)
+    }
+
     /// For metrics and readiness.
     pub fn status(&self) -> Status {
         self.group.status()

@@ -236,7 +236,7 @@ impl Adversary {
             8 => UPLOAD_EXPIRY,
             _ => Duration::from_hours(3),
         };
-        self.cluster.time.pass(time);
+        self.cluster.pass(time);
     }
 
     async fn replace(&mut self, victim: &Replica) {

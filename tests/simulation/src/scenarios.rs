@@ -8,6 +8,7 @@ use roadstead_oci::{Reference, RepositoryName};
 
 use crate::run::{Plan, World, block_on};
 use crate::trace::Trace;
+use crate::world::network::pause;
 use crate::world::replica::{GRACE, Serving};
 
 /// A world of three replicas in which nothing has gone wrong.
@@ -60,9 +61,10 @@ fn p7_a_replica_that_lags_does_not_say_that_a_collected_blob_exists() {
             world.cluster.network.cut(other, &lagging.process.name);
             world.cluster.network.cut(&lagging.process.name, other);
         }
+        pause(Duration::from_secs(5)).await;
         leader.registry.delete_manifest(name, &reference).await.map_err(text)?;
         for _ in 0..4 {
-            world.cluster.time.pass(GRACE + Duration::from_secs(1));
+            world.cluster.pass(GRACE + Duration::from_secs(1));
             leader.registry.sweep().await.map_err(text)?;
         }
         let gone = leader.registry.promise_blob(name, &digest).await;
@@ -70,5 +72,37 @@ fn p7_a_replica_that_lags_does_not_say_that_a_collected_blob_exists() {
         let said = lagging.registry.promise_blob(name, &digest).await;
         assert!(matches!(said, Err(BlobReadError::Fault(_))), "whoever lags by graces does not know: {said:?}");
         Ok(())
+    });
+}
+
+/// A replica whose clock is ahead may count the hours in which nothing happens twice, and must not judge by that what
+/// another one stamps.
+#[test]
+fn p7_what_is_pushed_after_hours_of_silence_is_not_collected_by_a_clock_that_is_ahead() {
+    tell(2, async |world| {
+        let leader = leader(world).await?;
+        for replica in world.cluster.replicas().iter().filter(|replica| replica.address == leader.process.name) {
+            replica.clock.set_ahead(365 * 24 * 3_600_000);
+        }
+        let all = world.cluster.serving();
+        let follower = all.iter().find(|serving| serving.process.name != leader.process.name).ok_or("a follower")?;
+        let name = &world.universe.repositories[0];
+        push(world, follower, name).await?;
+        world.cluster.pass(GRACE * 20);
+
+        let (value, manifest) = world.universe.new_manifest();
+        let upload = follower.registry.start_upload(name, false).await.map_err(text)?;
+        for blob in world.universe.blobs_of(value) {
+            let content = world.universe.blobs[blob].clone();
+            let length = Some(content.len() as u64);
+            let body = futures_util::stream::iter([Ok(content)]).boxed();
+            let content = Content { range: None, length, body };
+            follower.registry.upload_blob(name, world.universe.digest(blob), content).await.map_err(text)?;
+        }
+        leader.registry.sweep().await.map_err(text)?;
+        follower.registry.upload_status(name, upload).await.map_err(text)?;
+        let reference = Reference::Digest(world.universe.manifest_digest(value));
+        let put = follower.registry.put_manifest(name, &reference, &[], Precondition::None, &manifest).await;
+        put.map(drop).map_err(text)
     });
 }

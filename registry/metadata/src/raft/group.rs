@@ -35,6 +35,10 @@ use crate::{
 /// The node that begins a cluster.
 const FIRST_NODE: u64 = 1;
 
+/// Who has heard of a leader, or as a leader of a quorum, no longer ago than this is in touch with the group: some
+/// heartbeats, and less than what may be stamped ahead.
+const IN_TOUCH: Duration = Duration::from_secs(2);
+
 /// A replica.
 pub(crate) struct Group {
     pub(super) raft: Raft<Types, Machine>,
@@ -161,7 +165,13 @@ impl Group {
     /// See [`LogClock`].
     pub(crate) fn log_time(&self, wall: LogTime, monotonic: Duration) -> LogTime {
         let applied = LogTime(self.shared.time.load(Ordering::Relaxed));
-        self.clock.read(applied, wall, monotonic)
+        let hears = self.is_alone() || self.status().contact.is_some_and(|ago| ago <= IN_TOUCH);
+        self.clock.read(applied, wall, monotonic, hears)
+    }
+
+    /// See [`LogClock::silence`].
+    pub(crate) fn silence(&self, monotonic: Duration) -> Duration {
+        self.clock.silence(monotonic)
     }
 
     /// A view of the applied state.

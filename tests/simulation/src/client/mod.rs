@@ -33,6 +33,9 @@ const ATTEMPTS: usize = 10;
 /// world has: seconds of them are stalls, which are not counted.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// By how much the log's time may be ahead of twice the time that has passed.
+const AHEAD: Duration = Duration::from_secs(50);
+
 /// What became of a request.
 pub(crate) enum Asked<T> {
     Answered(T),
@@ -186,8 +189,8 @@ impl Client {
 
     /// Takes down that a blob was said to be there.
     pub(crate) fn told(&self, held: Held) {
-        // Of a grace by the log's time at least half really passes, and half of one is promised at least.
-        let until = self.cluster.time.passed() + GRACE / 4;
+        // Half a grace is promised, and of the log's time at least half really passes, but for what replicas may be ahead.
+        let until = self.cluster.time.passed() + (GRACE / 4).saturating_sub(AHEAD);
         self.history.with(|records| {
             let promised = records.promised.entry(held).or_insert(until);
             *promised = (*promised).max(until);

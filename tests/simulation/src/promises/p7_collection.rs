@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_hours(60);
 pub(super) async fn check(world: &World) -> Result<(), String> {
     let cluster = &world.cluster;
     for time in [GRACE * 3, GRACE * 3, LONG, LONG] {
-        cluster.time.pass(time);
+        cluster.pass(time);
         let swept = async || {
             let leader = cluster.leader()?;
             leader.registry.sweep_multiparts().await.ok()?;

@@ -12,7 +12,7 @@ use super::bucket::{Bucket, Traffic};
 use super::clock::{SimulatedClock, Time};
 use super::disk::{Crash, Volume};
 use super::network::Network;
-use super::replica::{Replica, Serving};
+use super::replica::{Replica, SWEEP, Serving};
 use crate::bugs::Bugs;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -134,6 +134,17 @@ impl Cluster {
 
     pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut Random) -> T) -> T {
         draw(&mut self.random.lock())
+    }
+
+    /// Lets hours pass in which nothing happens but that every replica looks at its clock.
+    pub(crate) fn pass(&self, time: Duration) {
+        let mut left = time;
+        while left > Duration::ZERO {
+            let step = left.min(SWEEP);
+            self.time.pass(step);
+            left -= step;
+            self.serving().iter().for_each(|serving| serving.registry.look_at_the_clock());
+        }
     }
 
     /// Takes down what must never be.

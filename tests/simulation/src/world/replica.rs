@@ -34,7 +34,7 @@ pub(crate) const MAX_STALENESS: Duration = Duration::from_secs(20);
 
 /// How often a member looks whether it has what it wants, and the janitor sweeps: as in the server.
 const LOOK: Duration = Duration::from_millis(250);
-const SWEEP: Duration = Duration::from_secs(10);
+pub(crate) const SWEEP: Duration = Duration::from_secs(10);
 
 /// Few, so that snapshots and purges take part.
 const PURGE_EVERY: u64 = 60;
@@ -227,6 +227,7 @@ async fn clean_up(serving: &Serving) {
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         sweeps.tick().await;
+        serving.registry.look_at_the_clock();
         if serving.metadata.status().role == Role::Leader {
             // What fails is tried again.
             drop(serving.registry.sweep().await);
