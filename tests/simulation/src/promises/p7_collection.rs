@@ -16,6 +16,13 @@ const LONG: Duration = Duration::from_hours(60);
 pub(super) async fn check(world: &World) -> Result<(), String> {
     let cluster = &world.cluster;
     for time in [GRACE * 3, GRACE * 3, LONG, LONG] {
+        // Who hears of nobody does not know that time passes.
+        let in_touch = async || {
+            let hears = |ago: Duration| ago < Duration::from_secs(1);
+            let all = cluster.serving();
+            all.iter().all(|serving| serving.metadata.status().contact.is_some_and(hears)).then_some(())
+        };
+        cluster.until("all hear of a leader", in_touch).await.map_err(|why| format!("P7: {why}"))?;
         cluster.pass(time);
         let swept = async || {
             let leader = cluster.leader()?;
