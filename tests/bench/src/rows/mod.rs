@@ -3,6 +3,7 @@
 mod blobs;
 mod bucket_bytes;
 mod catalog;
+mod garbage;
 mod idle;
 mod large_blob;
 mod manifest;
@@ -13,6 +14,7 @@ mod pages;
 mod push_filesystem;
 mod push_s3;
 mod push_slow_fsync;
+mod rows_10m;
 mod small_blob;
 mod storm;
 mod tags;
@@ -35,7 +37,7 @@ pub(crate) struct Row {
 }
 
 /// All of them, in the order of the report.
-pub(crate) const ROWS: [Row; 14] = [
+pub(crate) const ROWS: [Row; 16] = [
     manifest::ROW,
     small_blob::ROW,
     medium_blob::ROW,
@@ -49,5 +51,7 @@ pub(crate) const ROWS: [Row; 14] = [
     storm::ROW,
     tags::ROW,
     catalog::ROW,
+    rows_10m::ROW,
+    garbage::ROW,
     idle::ROW,
 ];
