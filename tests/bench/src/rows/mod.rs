@@ -4,6 +4,7 @@ mod blobs;
 mod bucket_bytes;
 mod catalog;
 mod failover;
+mod garbage;
 mod idle;
 mod large_blob;
 mod manifest;
@@ -15,6 +16,7 @@ mod push_filesystem;
 mod push_s3;
 mod push_slow_fsync;
 mod retags;
+mod rows_10m;
 mod small_blob;
 mod storm;
 mod tag_gets;
@@ -38,7 +40,7 @@ pub(crate) struct Row {
 }
 
 /// All of them, in the order of the report.
-pub(crate) const ROWS: [Row; 17] = [
+pub(crate) const ROWS: [Row; 19] = [
     manifest::ROW,
     small_blob::ROW,
     medium_blob::ROW,
@@ -55,5 +57,7 @@ pub(crate) const ROWS: [Row; 17] = [
     retags::ROW,
     tag_gets::ROW,
     failover::ROW,
+    rows_10m::ROW,
+    garbage::ROW,
     idle::ROW,
 ];

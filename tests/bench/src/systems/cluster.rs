@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::{Instant, interval};
 
+use super::registries::data;
 use super::server::scratch;
 use super::{Process, free_address};
 use crate::load::{Connection, Reading, Request};
@@ -50,7 +51,7 @@ impl Cluster {
             let path = |path: PathBuf| path.display().to_string();
             for (flag, value) in [
                 ("--listen", address.to_string()),
-                ("--data", path(folder.join("data"))),
+                ("--data", path(data(&folder))),
                 ("--blobs", path(root.join("blobs"))),
                 ("--peer-listen", peer.to_string()),
                 ("--cluster-secret-file", path(root.join("secret"))),
@@ -131,7 +132,7 @@ impl Replica {
 
     /// What `roadstead status` says that it is.
     fn role(&self) -> Result<String> {
-        let data = self.folder.join("data");
+        let data = data(&self.folder);
         let output = Command::new(&self.binary).args(["status", "--json", "--data"]).arg(data).output()?;
         let status: Value = serde_json::from_slice(&output.stdout)?;
         status["raft"]["role"].as_str().map(str::to_owned).context("a status without a role")

@@ -16,7 +16,7 @@ pub(crate) use cluster::Cluster;
 pub(crate) use etcd::Etcd;
 pub(crate) use minio::Minio;
 pub(crate) use process::Process;
-pub(crate) use registries::{Registries, Storage};
+pub(crate) use registries::{Registries, Storage, data};
 pub(crate) use server::{Server, free_address};
 pub(crate) use slow_fsync::SlowFsync;
 pub(crate) use uploader::{upload, upload_alone};
