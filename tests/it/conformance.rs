@@ -107,10 +107,11 @@ async fn passes_on_three_replicas_over_s3() {
     passes_at("three-replicas-s3", &cluster.front.host(), &PLAIN).await;
 }
 
-/// How often the leader is killed, and how many times in all: the suite is run again and again meanwhile.
-const KILLED_EVERY: Duration = Duration::from_secs(20);
+/// When the leader is killed, and how many times in all: the suite is run again and again meanwhile.
+const FIRST_KILL: Duration = Duration::from_secs(5);
+const UNTIL_THE_NEXT: Duration = Duration::from_secs(17);
 const KILLS: u32 = 6;
-/// Long enough for the others to be without it, short enough to be back for the next one.
+/// Together with that, 20 seconds.
 const AWAY: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -123,7 +124,7 @@ async fn passes_while_the_leader_is_killed_every_20_seconds() {
     let kills = async {
         for kill in 0..KILLS {
             // Not when the suite begins, and each time at another moment of it.
-            sleep_until(Instant::now() + if kill == 0 { KILLED_EVERY / 4 } else { KILLED_EVERY - AWAY }).await;
+            sleep_until(Instant::now() + if kill == 0 { FIRST_KILL } else { UNTIL_THE_NEXT }).await;
             let leader = cluster.leader().await;
             cluster.replicas[leader].kill();
             sleep_until(Instant::now() + AWAY).await;

@@ -23,6 +23,8 @@ const PREFIX: &str = "rs-";
 ///
 /// Each is a network namespace, so nothing of this is seen outside.
 pub(crate) struct Network {
+    /// What its namespaces' names begin with.
+    name: String,
     nodes: usize,
 }
 
@@ -31,7 +33,7 @@ impl Network {
     pub(crate) fn new(nodes: usize) -> Option<Self> {
         remove_leftovers();
         // Removes whatever was made when something fails.
-        let network = Self { nodes };
+        let network = Self { name: format!("{PREFIX}{}", std::process::id()), nodes };
         match network.make() {
             Ok(()) => Some(network),
             Err(reason) => {
@@ -45,7 +47,7 @@ impl Network {
     }
 
     fn make(&self) -> Result<(), String> {
-        let hub = hub();
+        let hub = self.hub();
         ip(&["netns", "add", &hub])?;
         in_namespace(&hub, "link set lo up")?;
         for bridge in ["clients", "peers"] {
@@ -54,7 +56,7 @@ impl Network {
         }
         in_namespace(&hub, "addr add 10.77.0.1/24 dev clients")?;
         for node in 0..self.nodes {
-            let name = namespace(node);
+            let name = self.namespace(node);
             ip(&["netns", "add", &name])?;
             in_namespace(&name, "link set lo up")?;
             for (bridge, address) in [("clients", Self::client_side(node)), ("peers", Self::peer_side(node))] {
@@ -65,7 +67,7 @@ impl Network {
                 in_namespace(&name, &format!("link set {bridge} up"))?;
             }
             // The kernel must be able to drop packets, too.
-            iptables(node, &["-F", "INPUT"])?;
+            self.iptables(node, &["-F", "INPUT"])?;
         }
         Ok(())
     }
@@ -81,15 +83,29 @@ impl Network {
     }
 
     /// The file of a node's namespace, to enter it by.
-    pub(crate) fn namespace_file(node: usize) -> PathBuf {
-        file(&namespace(node))
+    pub(crate) fn namespace_file(&self, node: usize) -> PathBuf {
+        file(&self.namespace(node))
+    }
+
+    fn hub(&self) -> String {
+        format!("{}-hub", self.name)
+    }
+
+    fn namespace(&self, node: usize) -> String {
+        format!("{}-{node}", self.name)
+    }
+
+    fn iptables(&self, node: usize, arguments: &[&str]) -> Result<(), String> {
+        let mut command = tools::command(&tools::find("nsenter"));
+        command.arg(format!("--net={}", self.namespace_file(node).display())).arg(tools::find("iptables"));
+        run(command.arg("-w").args(arguments)).map(drop)
     }
 
     /// Runs something on a thread of the hub: its sockets, and the processes that it starts, are there.
     pub(crate) fn on_hub(&self, run: impl FnOnce() + Send) {
         std::thread::scope(|scope| {
             let entered = std::thread::Builder::new().name("hub".to_owned()).spawn_scoped(scope, || {
-                let namespace = std::fs::File::open(file(&hub())).expect("the hub's namespace");
+                let namespace = std::fs::File::open(file(&self.hub())).expect("the hub's namespace");
                 let network = Some(LinkNameSpaceType::Network);
                 move_into_link_name_space(namespace.as_fd(), network).expect("whoever makes a namespace may enter it");
                 run();
@@ -103,20 +119,20 @@ impl Network {
     /// Takes a node's cable to the others out, or puts it in again.
     pub(crate) fn plug(&self, node: usize, is_in: bool) {
         let state = if is_in { "up" } else { "down" };
-        in_namespace(&hub(), &format!("link set peers{node} {state}")).expect("the hub has this port");
+        in_namespace(&self.hub(), &format!("link set peers{node} {state}")).expect("the hub has this port");
     }
 
     /// Lets nothing that `from` sends reach `to`, while the other way is open.
     pub(crate) fn drop_packets(&self, from: usize, to: usize) {
         let source = Self::peer_side(from).to_string();
-        iptables(to, &["-A", "INPUT", "-s", &source, "-j", "DROP"]).expect("packets can be dropped");
+        self.iptables(to, &["-A", "INPUT", "-s", &source, "-j", "DROP"]).expect("packets can be dropped");
     }
 
     /// Makes it whole again.
     pub(crate) fn heal(&self) {
         for node in 0..self.nodes {
             self.plug(node, true);
-            iptables(node, &["-F", "INPUT"]).expect("packets can be let through");
+            self.iptables(node, &["-F", "INPUT"]).expect("packets can be let through");
         }
     }
 }
@@ -131,14 +147,6 @@ fn host(node: usize) -> u8 {
     10 + u8::try_from(node).expect("a few nodes")
 }
 
-fn hub() -> String {
-    format!("{PREFIX}{}-hub", std::process::id())
-}
-
-fn namespace(node: usize) -> String {
-    format!("{PREFIX}{}-{node}", std::process::id())
-}
-
 fn file(namespace: &str) -> PathBuf {
     Path::new("/run/netns").join(namespace)
 }
@@ -150,12 +158,6 @@ fn in_namespace(namespace: &str, arguments: &str) -> Result<(), String> {
 
 fn ip(arguments: &[&str]) -> Result<(), String> {
     run(tools::command(&tools::find("ip")).args(arguments)).map(drop)
-}
-
-fn iptables(node: usize, arguments: &[&str]) -> Result<(), String> {
-    let mut command = tools::command(&tools::find("nsenter"));
-    command.arg(format!("--net={}", Network::namespace_file(node).display())).arg(tools::find("iptables"));
-    run(command.arg("-w").args(arguments)).map(drop)
 }
 
 /// Removes what earlier runs have left, whose processes are no more.

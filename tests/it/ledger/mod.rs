@@ -24,7 +24,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::harness::{Balancer, Client, Cluster, S3, S3Kind, Setup, alone};
+use crate::harness::{Balancer, Client, Cluster, Roadstead, S3, S3Kind, Setup, alone};
 use book::{Book, Deed};
 use manner::Manner;
 use puller::Puller;
@@ -122,7 +122,7 @@ async fn hundred_times(store: &str, setup: impl Fn() -> Setup) {
     say(&format!("ROADSTEAD_CRASH_SEED={seed} ROADSTEAD_CRASH_ROUNDS={rounds}"));
     let mut random = StdRng::seed_from_u64(seed);
     let mut cluster = Cluster::start(3, setup).await;
-    let front = Balancer::over(cluster.replicas.iter().map(|replica| replica.address()).collect()).await;
+    let front = Balancer::over(cluster.replicas.iter().map(Roadstead::address).collect()).await;
     let mut load = Load::start(&front.base(), &mut random);
     let mut deeds = Counts::default();
     for _ in 0..rounds {
@@ -134,8 +134,8 @@ async fn hundred_times(store: &str, setup: impl Fn() -> Setup) {
     book.assert_sound();
     assert!(book.acknowledged() >= rounds, "the pushers did next to nothing");
     // Power comes back to all of them at once.
-    cluster.replicas.iter_mut().for_each(super::harness::Roadstead::kill);
-    join_all(cluster.replicas.iter_mut().map(super::harness::Roadstead::restart)).await;
+    cluster.replicas.iter_mut().for_each(Roadstead::kill);
+    join_all(cluster.replicas.iter_mut().map(Roadstead::restart)).await;
     for replica in &mut cluster.replicas {
         book.assert_shown_by(&replica.client()).await;
         replica.assert_unharmed();

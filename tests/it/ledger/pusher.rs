@@ -181,7 +181,7 @@ impl Pusher {
         self.send(put.body(Body::wrap_stream(slowly(content.clone()))), 201).await.map(drop)
     }
 
-    /// POST, PATCHes of about a part, an empty PUT; after trouble it asks how far the session has come.
+    /// POST, one PATCH after the other of about a part, an empty PUT; after trouble it asks how far the session has come.
     async fn resuming(&self, piece: Piece, digest: &str, content: &Bytes) -> Result<(), Stuck> {
         let pauses = self.manner.pauses(piece);
         let mut failed = 0;

@@ -20,7 +20,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
-use crate::harness::{Cluster, Network, Setup, alone};
+use crate::harness::{Cluster, Network, Roadstead, Setup, alone};
 use recorder::Recorder;
 
 const CLIENTS: usize = 9;
@@ -32,9 +32,9 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-fn replica(node: usize) -> Setup {
+fn replica(network: &Network, node: usize) -> Setup {
     Setup::filesystem()
-        .in_namespace(Network::namespace_file(node))
+        .in_namespace(network.namespace_file(node))
         .flag("--listen", &format!("{}:5000", Network::client_side(node)))
         // Nothing else is on this network.
         .switch("--insecure-http")
@@ -54,8 +54,8 @@ async fn partition(network: &Network) {
     say(&format!("ROADSTEAD_PARTITION_SEED={seed} ROADSTEAD_PARTITION_SECONDS={seconds}"));
     let mut random = StdRng::seed_from_u64(seed);
     let peers: Vec<String> = (0..3).map(|node| format!("{}:5001", Network::peer_side(node))).collect();
-    let mut cluster = Cluster::start_at(&peers, replica).await;
-    let recorder = Recorder::prepare(cluster.replicas.iter().map(|replica| replica.client()).collect()).await;
+    let mut cluster = Cluster::start_at(&peers, |node| replica(network, node)).await;
+    let recorder = Recorder::prepare(cluster.replicas.iter().map(Roadstead::client).collect()).await;
 
     let end = Instant::now() + Duration::from_secs(seconds);
     let clients =

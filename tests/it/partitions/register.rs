@@ -123,82 +123,74 @@ pub(super) fn is_linearizable(history: &[Operation]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
     use std::time::Duration;
 
     use super::*;
 
-    /// A history of `(call, from, answer and to)`.
-    fn judge(operations: &[(Call, u64, Option<(Answer, u64)>)]) -> bool {
-        let start = Instant::now();
-        let at = |moment: u64| start + Duration::from_secs(moment);
-        let operation = |(call, called, answer): &(Call, u64, Option<(Answer, u64)>)| Operation {
-            call: *call,
-            called: at(*called),
-            answer: answer.map(|(answer, moment)| (answer, at(moment))),
-        };
-        is_linearizable(&operations.iter().map(operation).collect::<Vec<_>>())
+    /// Moments are seconds after this.
+    fn at(moment: u64) -> Instant {
+        static START: OnceLock<Instant> = OnceLock::new();
+        *START.get_or_init(Instant::now) + Duration::from_secs(moment)
     }
 
-    fn shows(state: State, moment: u64) -> Option<(Answer, u64)> {
-        Some((Answer::Shown(state), moment))
+    fn answered(call: Call, called: u64, answer: Answer, moment: u64) -> Operation {
+        Operation { call, called: at(called), answer: Some((answer, at(moment))) }
     }
 
-    fn done(moment: u64) -> Option<(Answer, u64)> {
-        Some((Answer::Done, moment))
+    fn done(call: Call, called: u64, moment: u64) -> Operation {
+        answered(call, called, Answer::Done, moment)
     }
 
-    fn refused(moment: u64) -> Option<(Answer, u64)> {
-        Some((Answer::Refused, moment))
+    fn refused(call: Call, called: u64, moment: u64) -> Operation {
+        answered(call, called, Answer::Refused, moment)
+    }
+
+    fn shown(state: State, called: u64, moment: u64) -> Operation {
+        answered(Call::Read, called, Answer::Shown(state), moment)
     }
 
     #[test]
     fn what_overlaps_may_be_in_any_order() {
-        for shown in [None, Some(1)] {
-            assert!(judge(&[(Call::Write(1), 0, done(5)), (Call::Read, 1, shows(shown, 2))]));
+        for state in [None, Some(1)] {
+            assert!(is_linearizable(&[done(Call::Write(1), 0, 5), shown(state, 1, 2)]));
         }
-        assert!(judge(&[
-            (Call::Write(1), 0, done(5)),
-            (Call::Write(2), 0, done(5)),
-            (Call::Read, 6, shows(Some(1), 7))
-        ]));
+        assert!(is_linearizable(&[done(Call::Write(1), 0, 5), done(Call::Write(2), 0, 5), shown(Some(1), 6, 7)]));
     }
 
     #[test]
     fn a_read_of_something_older_than_what_was_acknowledged_is_found() {
-        let stale = [(Call::Write(1), 0, done(1)), (Call::Write(2), 2, done(3)), (Call::Read, 4, shows(Some(1), 5))];
-        assert!(!judge(&stale));
+        let (first, second) = (done(Call::Write(1), 0, 1), done(Call::Write(2), 2, 3));
+        assert!(is_linearizable(&[first, second, shown(Some(2), 4, 5)]));
+        assert!(!is_linearizable(&[first, second, shown(Some(1), 4, 5)]));
         // One read sees the new value, a later one the old one, while the write is under way.
-        let back = [
-            (Call::Write(1), 0, done(1)),
-            (Call::Write(2), 2, done(9)),
-            (Call::Read, 3, shows(Some(2), 4)),
-            (Call::Read, 5, shows(Some(1), 6)),
-        ];
-        assert!(!judge(&back));
+        let slow = done(Call::Write(2), 2, 9);
+        assert!(!is_linearizable(&[first, slow, shown(Some(2), 3, 4), shown(Some(1), 5, 6)]));
+        assert!(is_linearizable(&[first, slow, shown(Some(1), 3, 4), shown(Some(2), 5, 6)]));
     }
 
     #[test]
     fn a_write_without_an_answer_is_done_at_any_time_or_never() {
-        let unanswered = (Call::Write(2), 2, None);
-        let before = (Call::Write(1), 0, done(1));
-        assert!(judge(&[before, unanswered, (Call::Read, 3, shows(Some(1), 4)), (Call::Read, 5, shows(Some(2), 6))]));
-        assert!(judge(&[before, unanswered, (Call::Read, 3, shows(Some(1), 4))]));
-        let undone = [before, unanswered, (Call::Read, 3, shows(Some(2), 4)), (Call::Read, 5, shows(Some(1), 6))];
-        assert!(!judge(&undone));
-        assert!(!judge(&[before, (Call::Read, 1, shows(Some(2), 1)), unanswered]), "nor before it is called");
+        let unanswered = Operation { call: Call::Write(2), called: at(2), answer: None };
+        let first = done(Call::Write(1), 0, 1);
+        assert!(is_linearizable(&[first, unanswered, shown(Some(1), 3, 4), shown(Some(2), 5, 6)]));
+        assert!(is_linearizable(&[first, unanswered, shown(Some(1), 3, 4)]));
+        assert!(!is_linearizable(&[first, unanswered, shown(Some(2), 3, 4), shown(Some(1), 5, 6)]));
+        assert!(!is_linearizable(&[first, shown(Some(2), 1, 1), unanswered]), "nor before it is called");
     }
 
     #[test]
     fn only_one_of_two_that_exclude_each_other_is_done() {
         let swap = |to: Value| Call::Swap { from: 1, to };
-        let begun = (Call::Create(1), 0, done(1));
-        assert!(judge(&[begun, (swap(2), 2, done(4)), (swap(3), 2, refused(4))]));
-        assert!(!judge(&[begun, (swap(2), 2, done(4)), (swap(3), 2, done(4))]));
-        assert!(!judge(&[begun, (swap(2), 2, refused(3))]), "refused, though it holds");
-        assert!(!judge(&[begun, (Call::Create(4), 2, done(3))]));
-        assert!(judge(&[begun, (Call::Delete, 2, done(3)), (Call::Create(4), 4, done(5)), (Call::Delete, 6, done(7))]));
-        assert!(!judge(&[begun, (Call::Delete, 2, done(3)), (Call::Read, 4, shows(Some(1), 5))]));
+        let begun = done(Call::Create(1), 0, 1);
+        assert!(is_linearizable(&[begun, done(swap(2), 2, 4), refused(swap(3), 2, 4)]));
+        assert!(!is_linearizable(&[begun, done(swap(2), 2, 4), done(swap(3), 2, 4)]));
+        assert!(!is_linearizable(&[begun, refused(swap(2), 2, 3)]), "refused, though it holds");
+        assert!(!is_linearizable(&[begun, done(Call::Create(4), 2, 3)]));
+        let deleted = done(Call::Delete, 2, 3);
+        assert!(is_linearizable(&[begun, deleted, done(Call::Create(4), 4, 5), done(Call::Delete, 6, 7)]));
+        assert!(!is_linearizable(&[begun, deleted, shown(Some(1), 4, 5)]));
         // A compare-and-set that was applied twice, the first time unseen.
-        assert!(!judge(&[begun, (swap(2), 2, refused(3)), (Call::Read, 4, shows(Some(2), 5))]));
+        assert!(!is_linearizable(&[begun, refused(swap(2), 2, 3), shown(Some(2), 4, 5)]));
     }
 }
