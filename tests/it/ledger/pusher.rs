@@ -41,6 +41,17 @@ enum Work<'a> {
     Manifest(&'a str, &'a Bytes),
 }
 
+/// An upload that is resumed.
+struct Session<'a> {
+    digest: &'a str,
+    content: &'a Bytes,
+    location: Option<String>,
+    /// Bytes of which the registry has said that they have arrived.
+    at: usize,
+    /// Whether a request had no answer since then.
+    in_doubt: bool,
+}
+
 /// Which piece it was that a client did not get through, and why.
 type Stuck = (Piece, Trouble);
 
@@ -185,14 +196,13 @@ impl Pusher {
     async fn resuming(&self, piece: Piece, digest: &str, content: &Bytes) -> Result<(), Stuck> {
         let pauses = self.manner.pauses(piece);
         let mut failed = 0;
-        let (mut location, mut at, mut in_doubt) = (None, 0, false);
+        let mut session = Session { digest, content, location: None, at: 0, in_doubt: false };
         loop {
-            let step = self.step(&mut location, &mut at, &mut in_doubt, (digest, content)).await;
-            match step {
+            match self.step(&mut session).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => failed = 0,
                 Err(trouble) if failed < pauses.len() && self.manner.goes_on_after(&trouble) => {
-                    in_doubt = true;
+                    session.in_doubt = true;
                     self.pause(&trouble, pauses[failed]).await;
                     failed += 1;
                 }
@@ -202,40 +212,36 @@ impl Pusher {
     }
 
     /// The next request of a session; whether it was the last.
-    async fn step(
-        &self,
-        location: &mut Option<String>,
-        at: &mut usize,
-        in_doubt: &mut bool,
-        (digest, content): (&str, &Bytes),
-    ) -> Result<bool, Trouble> {
-        let Some(session) = location.clone() else {
-            *location = Some(self.begin().await?);
-            *in_doubt = false;
+    async fn step(&self, session: &mut Session<'_>) -> Result<bool, Trouble> {
+        let Some(location) = session.location.clone() else {
+            session.location = Some(self.begin().await?);
+            session.in_doubt = false;
             return Ok(false);
         };
-        if *at == content.len() {
+        let at = session.at;
+        if at == session.content.len() {
             // A session that is closed already says so again.
-            self.send(self.client.put(&closing(&session, digest)), 201).await?;
+            self.send(self.client.put(&closing(&location, session.digest)), 201).await?;
             return Ok(true);
         }
-        let end = (*at + PART + 1_000).min(content.len());
-        if *in_doubt {
-            let told = self.send(self.client.get(&session), 204).await?;
+        let end = (at + PART + 1_000).min(session.content.len());
+        if session.in_doubt {
+            let told = self.send(self.client.get(&location), 204).await?;
             let offset = usize::try_from(told.range_end()).expect("an offset");
-            if !(*at..=end).contains(&offset) {
-                return Err(Trouble::Wrong(format!("{session} is at {offset}, which is not in {at}..={end}")));
+            if !(at..=end).contains(&offset) {
+                return Err(Trouble::Wrong(format!("{location} is at {offset}, which is not in {at}..={end}")));
             }
-            (*at, *in_doubt) = (offset, false);
+            (session.at, session.in_doubt) = (offset, false);
             return Ok(false);
         }
-        let patch = self.client.patch(&session).header("content-range", &format!("{at}-{}", end - 1));
-        let patch = patch.header("content-length", &(end - *at).to_string());
-        let reply = self.send(patch.body(Body::wrap_stream(slowly(content.slice(*at..end)))), 202).await?;
+        let patch = self.client.patch(&location).header("content-range", &format!("{at}-{}", end - 1));
+        let patch = patch.header("content-length", &(end - at).to_string());
+        let body = Body::wrap_stream(slowly(session.content.slice(at..end)));
+        let reply = self.send(patch.body(body), 202).await?;
         if reply.range_end() != end as u64 {
-            return Err(Trouble::Wrong(format!("{session} acknowledges {:?} for {end} bytes", reply.headers)));
+            return Err(Trouble::Wrong(format!("{location} acknowledges {:?} for {end} bytes", reply.headers)));
         }
-        (*at, *location) = (end, Some(reply.location()));
+        (session.at, session.location) = (end, Some(reply.location()));
         Ok(false)
     }
 
