@@ -12,9 +12,10 @@ use crate::systems::{Cluster, System};
 
 pub(super) const ROW: Row = Row {
     name: "failover",
-    workload: "Three replicas as three processes over one folder of blobs, a heartbeat each 150 ms, an election after 600 to \
-               1,200 ms of silence. The leader is killed with SIGKILL, 100 times; a client that goes to the next replica \
-               when a connection breaks or is refused pushes an image of one layer of 1 KB: from the kill to its end.",
+    workload: "Three replicas as three processes over one folder of blobs, a heartbeat each 150 ms, a lease of 1,200 ms \
+               and then an election timeout of 600 to 1,200 ms. The leader is killed with SIGKILL, 100 times; a client that \
+               goes to the next replica when a connection breaks or is refused pushes an image of one layer of 1 KB: from \
+               the kill to its end.",
     run,
 };
 
