@@ -218,7 +218,13 @@ impl Pass {
 
 /// Whether a case says that one of these requests has failed, by what its client was told or by its target.
 fn is_explained(case: &str, cut: &[Cut]) -> bool {
-    cut.iter().any(|cut| case.contains(&cut.name) || case.contains(&cut.target.replace('&', "&amp;")))
+    cut.iter().any(|cut| {
+        let target = cut.target.replace('&', "&amp;");
+        let rests = case.match_indices(&target).map(|(at, _)| &case[at + target.len()..]);
+        // Not a longer one that begins with it. What follows it in the report is an escaped quote or end of a line.
+        let mut ends = rests.filter(|rest| rest.starts_with("&#") || rest.starts_with(['"', ' ', ':', '<', '\n']));
+        case.contains(&cut.name) || ends.next().is_some()
+    })
 }
 
 fn reports_folder(mode: &str) -> PathBuf {
