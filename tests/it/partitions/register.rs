@@ -55,7 +55,7 @@ impl Operation {
             Call::Read => return (answer == Some(Answer::Shown(state))).then_some(state),
             Call::Write(value) => (true, Some(value)),
             Call::Create(value) => (state.is_none(), Some(value)),
-            Call::Swap { from, to } => (state == Some(from), Some(to)),
+            Call::Swap { from, to } => (state == Some(from) || state == Some(to), Some(to)),
             Call::Delete => (state.is_some(), None),
         };
         match answer {
