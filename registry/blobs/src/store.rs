@@ -78,9 +78,9 @@ pub struct FileRange {
     pub len: usize,
 }
 
-/// Bytes of a [`FileRange`] at most: a hundred of them are 100 MB, so that each may cost a few system calls, and the
-/// disk works ahead of a reader by as much.
-pub const MAX_FILE_RANGE: usize = 1 << 20;
+/// Bytes of a [`FileRange`] at most: about what the kernel takes at once of a socket's data (`tcp_wmem`), so that each
+/// costs one system call or two and no turn of the threads; and what the disk works ahead of a reader.
+pub const MAX_FILE_RANGE: usize = 4 << 20;
 
 /// The bytes of an object as stretches of files, in order.
 pub type FileStream = BoxStream<'static, Result<FileRange, BlobError>>;

@@ -492,3 +492,6 @@ impl Query {
         rows.map(|row| row.map(|((_, number), PartRow { size, etag })| Part { number, size, etag })).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

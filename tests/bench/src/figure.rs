@@ -145,6 +145,12 @@ impl Figure {
         self
     }
 
+    /// Adds a goal of at least this much.
+    pub(crate) fn above(mut self, value: f64) -> Self {
+        self.goals.push(Goal::Value(Bound::AtLeast(value)));
+        self
+    }
+
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use roadstead_oci::Part;
 use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, CWD, Mode, OFlags, ResolveFlags, fadvise, openat2};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use super::failure::failed;
@@ -169,6 +169,16 @@ impl Piece {
 }
 
 impl Source {
+    /// The file, if it is open or opening it waits for no disk, since the kernel has all of its path in memory.
+    fn file_at_once(&self) -> Option<&Arc<File>> {
+        if let Some(file) = self.file.get() {
+            return Some(file);
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat2(CWD, &self.path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
+        Some(self.file.get_or_init(|| Arc::new(file.into())))
+    }
+
     fn file(&self) -> Result<&Arc<File>, BlobError> {
         if let Some(file) = self.file.get() {
             return Ok(file);
@@ -196,9 +206,10 @@ impl Chunk {
     }
 
     /// Where the chunk is, when it is in memory: the thread that sends it serves others too, and should not wait for
-    /// the disk. Its last byte stands for all of it, since a file is read in from front to back.
+    /// the disk; nor should another thread be woken where there is nothing to wait for. Its last byte stands for all of
+    /// it, since a file is read in from front to back.
     async fn in_memory(self) -> Result<FileRange, BlobError> {
-        if let Some(file) = self.source.file.get() {
+        if let Some(file) = self.source.file_at_once() {
             let mut byte = [0];
             let last = preadv2(file, &mut [IoSliceMut::new(&mut byte)], self.last(), ReadWriteFlags::NOWAIT);
             if last == Ok(1) {

@@ -12,7 +12,7 @@ pub enum Precondition {
     None,
     /// `If-None-Match: *`: the reference names nothing yet.
     Absent,
-    /// `If-Match`: the reference names one of these now.
+    /// `If-Match`: the reference names one of these now, or what is put: then it was put before, and the answer was lost.
     Match(Vec<Digest>),
 }
 

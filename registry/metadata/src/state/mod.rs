@@ -25,6 +25,8 @@ use std::path::Path;
 pub(crate) use apply::{Apply, CHANGES_KEPT};
 pub(crate) use export::{Export, Piece, Pieces};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, TableError};
+#[cfg(test)]
+pub(crate) use table::LOOKED_AT;
 pub(crate) use table::{ReadRows, Rows};
 use table::{TABLE, WriteRows};
 

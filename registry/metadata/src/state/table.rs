@@ -29,6 +29,12 @@ impl ReadRows {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Rows that scans of this thread have looked at.
+    pub(crate) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Rows by region.
 pub(crate) struct Rows<T>(T);
 
@@ -67,6 +73,8 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Rows<T> {
         let (start, end) = (start.as_ref().map(|key| &key[..]), Bound::Excluded(&end[..]));
         let range = if empty { None } else { Some(self.0.range::<&[u8]>((start, end))?) };
         Ok(range.into_iter().flatten().map(move |row| {
+            #[cfg(test)]
+            LOOKED_AT.with(|rows| rows.set(rows.get() + 1));
             let (key, value) = row?;
             let parts = region.parts(key.value()).ok_or_else(|| damaged(region, "its key is malformed"))?;
             Ok((parts, read_value(region, value.value())?))

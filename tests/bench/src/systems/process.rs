@@ -59,6 +59,19 @@ impl Process {
         }
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) async fn terminate(&mut self, within: Duration) -> Result<()> {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).context("no process")?;
+        kill_process(id, Signal::TERM)?;
+        let deadline = Instant::now() + within;
+        let mut tick = interval(POLL);
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "{} does not end:\n{}", self.name, self.log_tail());
+            tick.tick().await;
+        }
+        Ok(())
+    }
+
     /// Measures what the child started instead of the child: a tracer is not the system. The tracer goes before all
     /// others, since what it has stopped waits for it.
     pub(crate) fn measure_its_child(&mut self) -> Result<()> {

@@ -62,6 +62,12 @@ impl Registries {
         systems.filter(|system| matches!(storage, Storage::Filesystem) || everywhere(system)).collect()
     }
 
+    /// The binary of Roadstead, if that is measured.
+    pub(crate) fn own(&self) -> Option<&Path> {
+        let own = self.present.iter().find(|(system, _)| *system == System::Roadstead);
+        own.map(|(_, path)| path.as_path())
+    }
+
     /// Those that do not take part, with the variable that would name their binary.
     pub(crate) fn absent(&self) -> Vec<(System, &'static str)> {
         BY_PATH.into_iter().filter(|(system, _)| self.absent.contains(system)).collect()
@@ -77,19 +83,40 @@ impl Registries {
         self.launch(system, Storage::Filesystem, Some(slowed)).await
     }
 
+    /// An empty folder, for [`Self::start_on`].
+    pub(crate) fn folder(&self) -> Result<TempDir> {
+        scratch(&self.scratch, "registry")
+    }
+
+    /// Starts one on what [`data`] in `folder` holds, and returns once it says that it is ready.
+    pub(crate) async fn start_on(&self, system: System, folder: TempDir) -> Result<Server> {
+        self.launch_on(system, Storage::Filesystem, None, folder).await
+    }
+
     async fn launch(&self, system: System, storage: Storage<'_>, slowed: Option<SlowFsync>) -> Result<Server> {
+        self.launch_on(system, storage, slowed, self.folder()?).await
+    }
+
+    async fn launch_on(
+        &self,
+        system: System,
+        storage: Storage<'_>,
+        slowed: Option<SlowFsync>,
+        folder: TempDir,
+    ) -> Result<Server> {
         let path = self.present.iter().find(|(present, _)| *present == system).map(|(_, path)| path);
         let path = path.with_context(|| format!("{} is no registry that is here", system.name()))?;
-        let folder = scratch(&self.scratch, "registry")?;
         let address = free_address()?;
         let place = Place { folder: &folder, address: address.to_string() };
         let (name, mut command, ready) = match system {
-            System::Roadstead => ("roadstead", roadstead(path, &place, storage), "/v2/"),
+            System::Roadstead => ("roadstead", roadstead(path, &place, storage), "/readyz"),
             System::Distribution => ("distribution", distribution(path, &place, storage)?, "/v2/"),
             System::Zot => ("zot", zot(path, &place)?, "/v2/"),
             System::Angos => ("angos", angos(path, &place)?, "/readyz"),
             System::Trow => ("trow", trow(path, &place), "/v2/"),
-            System::Nginx | System::Uploader | System::Ceiling => bail!("{} is no registry", system.name()),
+            System::Etcd | System::Nginx | System::Uploader | System::Ceiling => {
+                bail!("{} is no registry", system.name())
+            }
         };
         if let Some(slowed) = slowed {
             command = slowed.wrap(&command, folder.path())?;
@@ -104,6 +131,11 @@ impl Registries {
     }
 }
 
+/// Where a registry keeps everything, in the folder that it is given.
+pub(crate) fn data(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
 struct Place<'a> {
     folder: &'a TempDir,
     address: String,
@@ -111,7 +143,7 @@ struct Place<'a> {
 
 impl Place<'_> {
     fn data(&self) -> String {
-        self.folder.path().join("data").display().to_string()
+        data(self.folder.path()).display().to_string()
     }
 
     fn port(&self) -> &str {

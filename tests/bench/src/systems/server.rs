@@ -13,6 +13,9 @@ use crate::load::{Connection, Reading, Request};
 /// The slowest starts in a few seconds.
 const START: Duration = Duration::from_mins(1);
 
+/// A registry writes back what it has in memory, and ends.
+const STOP: Duration = Duration::from_mins(1);
+
 /// A system that runs and answers, with a folder of its own that goes when this is dropped.
 pub(crate) struct Server {
     pub(crate) system: System,
@@ -65,6 +68,20 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Stops it as its supervisor would, and returns the folder of all that it kept.
+    pub(crate) async fn stop(self) -> Result<TempDir> {
+        let Self { mut process, folder, .. } = self;
+        process.terminate(STOP).await?;
+        Ok(folder)
+    }
+
+    /// Kills it, and returns the folder of all that it kept.
+    pub(crate) fn kill(self) -> TempDir {
+        let Self { process, folder, .. } = self;
+        drop(process);
+        folder
     }
 
     /// Where it keeps what it is given.

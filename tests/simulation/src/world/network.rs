@@ -24,6 +24,13 @@ const KIND_AT: usize = 5;
 const APPEND: u8 = 0;
 const PROPOSE: u8 = 5;
 
+/// The answer to a heartbeat that was taken: `format | Append | Success`.
+const ACKNOWLEDGED: [u8; 3] = [1, 4, 0];
+
+/// For so long who is out of reach seems to answer, for the bug: longer than an election takes, and not for so long that
+/// the leader holds entries for replicated that nobody has.
+const BELIEVED: Duration = Duration::from_secs(6);
+
 /// The network of a world.
 #[derive(Clone)]
 pub(crate) struct Network(Arc<Mutex<Wires>>);
@@ -39,7 +46,7 @@ struct Wires {
     latest: Duration,
     bugs: Bugs,
     /// What was answered last to a heartbeat from one to another: for the bug.
-    heard: BTreeMap<(String, String), Bytes>,
+    heard: BTreeMap<(String, String), (Instant, Bytes)>,
     /// Proposals of which it is not known whether they were heard: for the bug.
     proposed: BTreeSet<Bytes>,
 }
@@ -150,7 +157,8 @@ impl Network {
         let answer_is_lost = random.permille(lost);
         let back = Passage::draw(random, answer_is_lost, latest);
         let is_absent = wires.bugs.answers_for_the_absent && is_lost && is_heartbeat(message);
-        let claimed = wires.heard.get(&(from.to_owned(), to.to_owned())).filter(|_| is_absent).cloned();
+        let heard = wires.heard.get(&(from.to_owned(), to.to_owned())).filter(|_| is_absent);
+        let claimed = heard.filter(|(at, _)| at.elapsed() < BELIEVED).map(|(_, answer)| answer.clone());
         let listener = wires.listeners.get(to).filter(|listener| !listener.process.is_dead()).cloned();
         Fate { listener, there, back, claimed }
     }
@@ -200,8 +208,8 @@ impl Network {
         }
         from.pass().await.map_err(|_| PeerError::Unknown("this process is dead".to_owned()))?;
         self.note(to, &from.name, "an answer", &answer);
-        if is_heartbeat(&message) {
-            self.0.lock().heard.insert((from.name.clone(), to.to_owned()), answer.clone());
+        if is_heartbeat(&message) && answer[..] == ACKNOWLEDGED {
+            self.0.lock().heard.insert((from.name.clone(), to.to_owned()), (Instant::now(), answer.clone()));
         }
         Ok(answer)
     }

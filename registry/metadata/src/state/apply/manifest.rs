@@ -102,7 +102,10 @@ impl Apply<'_> {
         let holds = |current: Option<Digest>| match &operation.precondition {
             Precondition::None => true,
             Precondition::Absent => current.is_none(),
-            Precondition::Match(wanted) => current.is_some_and(|current| wanted.contains(&current)),
+            // Whoever repeats it because the answer was lost asks for what is so already (RFC 9110, section 13.1.1).
+            Precondition::Match(wanted) => {
+                current.is_some_and(|current| wanted.contains(&current) || current == operation.digest())
+            }
         };
         let failed = |current| PutManifestRefused::PreconditionFailed { current };
         if operation.tags.is_empty() {

@@ -95,6 +95,8 @@ fn a_precondition_is_judged_on_every_tag_as_it_is_now() {
     assert_eq!(world.propose(put_if(2, matches(2))), failed(Some(1)));
     assert!(world.propose(put_if(2, Precondition::Match(vec![digest(9), digest(1)]))).is_ok());
     assert_eq!(tag_of(&world, 1), Some(digest(2)));
+    assert!(world.propose(put_if(2, matches(1))).is_ok(), "what is repeated holds already");
+    assert_eq!(world.propose(put_if(3, matches(1))), failed(Some(2)));
 
     let both = NewManifest { tags: vec![tag(1), tag(2)], precondition: matches(2), ..new_manifest(3) };
     assert_eq!(world.propose(put(3, both)), failed(None), "tag 2 does not exist");
