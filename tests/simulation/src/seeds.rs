@@ -6,13 +6,13 @@ use crate::history::Tally;
 use crate::run::{Ended, Plan, run};
 
 /// A minute's worth on two cores.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 32;
 
 /// Each with a runtime of its own.
 const THREADS: u64 = 2;
 
 /// Seeds of which two runs are compared.
-const SEEDS_TWICE: u64 = 4;
+const SEEDS_TWICE: u64 = 3;
 
 fn number(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))

@@ -22,7 +22,8 @@ impl Model for Tags {
                 let holds = tags.iter().all(|tag| match condition {
                     Condition::Any => true,
                     Condition::Absent => state[*tag].is_none(),
-                    Condition::Is(wanted) => state[*tag] == Some(*wanted),
+                    // Whoever repeats it because the answer was lost asks for what is so already.
+                    Condition::Is(wanted) => state[*tag] == Some(*wanted) || state[*tag] == Some(*value),
                 });
                 if done.is_some_and(|done| done != holds) {
                     return None;
