@@ -83,7 +83,7 @@ impl World {
 async fn live(plan: Plan) -> Ended {
     let trace = Trace::begin(plan.keep_lines);
     let world = World::new(plan, trace.clone());
-    if let Err(violation) = story(&world, plan).await {
+    if let Err(violation) = Box::pin(story(&world, plan)).await {
         world.cluster.violated(violation);
     }
     Ended {

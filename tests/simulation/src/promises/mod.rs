@@ -11,6 +11,11 @@ mod p7_collection;
 
 use crate::run::World;
 
+/// P3 alone.
+pub(crate) fn check_tags(world: &World) -> Result<(), String> {
+    p3_linearizable::check(world)
+}
+
 /// Checks everything, when all faults have ended; the collection last, since hours pass for it.
 pub(crate) async fn check(world: &World) -> Result<(), String> {
     p2_durable::check(world).await?;
