@@ -399,9 +399,9 @@ async fn a_session_does_not_expire_under_a_request_that_closes_it() {
     let session = || world.registry.metadata.query().and_then(|query| query.upload(&upload)).expect("a query");
     let now = || world.registry.ports.now(&world.registry.metadata);
     let time_passes = async {
-        let began = now();
+        let first = now();
         // What was stamped before time passed and applied after it holds time up; then some more has to pass.
-        while now().0 - began.0 < 150 * 60_000 {
+        while now().0 - first.0 < 150 * 60_000 {
             world.pass(Duration::from_mins(50));
             while session().is_some_and(|session| session.touched < now()) {
                 tokio::task::yield_now().await;
