@@ -57,6 +57,7 @@ fn p4_a_completion_that_is_repeated_after_a_takeover_is_caught() {
 }
 
 #[test]
+#[ignore = "takes minutes: chance seldom brings the two retries and the read together that show it"]
 fn p3_a_proposal_that_is_applied_twice_is_caught() {
     let bugs = Bugs { forgets_proposals: true, ..Bugs::default() };
     is_caught("lost deduplication", bugs, Blow::Storm, &["P3"]);

@@ -6,7 +6,7 @@ use crate::history::Tally;
 use crate::run::{Ended, Plan, run};
 
 /// A minute's worth on two cores.
-const SEEDS: u64 = 32;
+const SEEDS: u64 = 24;
 
 /// Each with a runtime of its own.
 const THREADS: u64 = 2;
