@@ -114,24 +114,30 @@ impl Group {
             ended: tokio::sync::Mutex::new(ended),
         });
         let begins = joins.is_none() && identity.node == FIRST_NODE;
-        group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await?;
-        if group.is_alone() {
+        if group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await? {
             group.linearize(patience).await.map_err(not_started)?;
+            // What is told of a replica follows what it does by a moment.
+            let is_led = |metrics: &openraft::RaftMetrics<Types>| metrics.current_leader == Some(identity.node);
+            group.raft.wait(Some(patience)).metrics(is_led, "it leads").await.map_err(not_started)?;
         }
         Ok(group)
     }
 
-    async fn start(&self, begins: bool, address: String) -> Result<(), OpenError> {
+    /// Begins what there is to begin, and says whether this replica is a group of one.
+    async fn start(&self, begins: bool, address: String) -> Result<bool, OpenError> {
         if !self.raft.is_initialized().await.map_err(not_started)? {
             if begins {
                 let members = BTreeMap::from([(self.identity.node, BasicNode { addr: address })]);
                 self.raft.initialize(members).await.map_err(not_started)?;
             }
-        } else if self.is_alone() {
+            return Ok(begins);
+        }
+        let is_alone = self.is_alone();
+        if is_alone {
             // A group of one has nobody to wait for.
             self.raft.trigger().elect(true).await.map_err(not_started)?;
         }
-        Ok(())
+        Ok(is_alone)
     }
 
     /// Whether this replica is the only voter.
