@@ -51,7 +51,7 @@ impl fmt::Display for Proposal {
 /// How often a leader is heard of. An election begins after four to eight silent intervals.
 const HEARTBEAT_MS: u64 = 150;
 const ELECTION_MIN_MS: u64 = 600;
-const ELECTION_MAX_MS: u64 = 1200;
+pub(super) const ELECTION_MAX_MS: u64 = 1200;
 
 /// How long a snapshot may take to reach a follower: a gigabyte at 17 MB/s.
 const INSTALL_SNAPSHOT_MS: u64 = 60_000;
