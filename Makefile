@@ -49,16 +49,16 @@ check: toolchain ## Check format, lints, licences, imports, docs; run each fuzz 
 	registry/oci/fuzz/run $(FUZZ_SECONDS) $(FUZZ_SEED)
 
 .PHONY: conformance
-conformance: toolchain ## Run the official suite in every mode: filesystem, S3, S3 with redirects, TLS with login
+conformance: toolchain ## Run the official suite in every mode: filesystem, S3, redirects, TLS, replicas, one that dies
 	tests/tools/install test
 	$(BUILD)
 	cargo test --locked --workspace --test it -- --include-ignored --test-threads=1 --nocapture conformance
 
 .PHONY: crash
-crash: toolchain ## Kill the process 100 times during mixed pushes and compare with the ledger
+crash: toolchain ## Kill a registry, and replicas of one, 100 times under load and compare with the ledger
 	tests/tools/install test
 	$(BUILD)
-	ROADSTEAD_CRASH_ROUNDS=100 cargo test --locked --workspace --test it -- --test-threads=1 --nocapture crash
+	ROADSTEAD_CRASH_ROUNDS=100 cargo test --locked --workspace --test it -- --include-ignored --test-threads=1 --nocapture crash ledger
 
 .PHONY: bench
 bench: toolchain ## Measure against other registries on this machine (BENCH_ROWS=... BENCH_ROUNDS=...; tests/bench/README.md)

@@ -12,7 +12,7 @@ const IMPORTS: [(&str, &[&str]); 7] = [
     ("roadstead-metadata", &["roadstead-oci"]),
     ("roadstead-domain", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-server", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
-    ("roadstead-bench", &["roadstead-oci", "roadstead-blobs"]),
+    ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-tests", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
 ];
 

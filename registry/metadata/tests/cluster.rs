@@ -212,6 +212,39 @@ async fn p2_losing_the_leader_loses_nothing_and_writes_wait_the_election_out() {
     assert!((0..=10).all(|number| has(former, number)));
 }
 
+/// What a leader is asked that cannot reach the others, and which is not the leader any more when it can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p6_what_a_leader_was_asked_that_lost_its_quorum_waits_for_the_next_one() {
+    let cluster = Cluster::of(3).await;
+    put(cluster.any(), 1).await.unwrap();
+    let lost = cluster.leader(&[0, 1, 2]).await;
+    let rest: Vec<usize> = (0..3).filter(|index| *index != lost).collect();
+    let former = cluster.replicas[lost].metadata.clone();
+    cluster.cut(lost);
+    let mut read = std::pin::pin!(former.linearize());
+    let mut write = std::pin::pin!(put(&former, 2));
+    // Longer than a leader waits for its quorum, shorter than those who ask it wait.
+    let both = async {
+        tokio::select! { read = &mut read => read.is_ok(), write = &mut write => write.is_ok() }
+    };
+    assert_eq!(timeout(Duration::from_millis(2_500), both).await.ok(), None, "neither has an answer yet");
+    assert_ne!(cluster.leader(&rest).await, lost);
+    put(&cluster.replicas[rest[0]].metadata, 3).await.unwrap();
+    cluster.mend(lost);
+    // Whoever asked looks for an answer late: as a process that was stopped, it finds everything changed at once.
+    let caught_up = async {
+        while !has(&former, 3) {
+            let _ = timeout(Duration::from_millis(20), former.changed()).await;
+        }
+    };
+    timeout(PATIENCE, caught_up).await.unwrap();
+    let (read, write) = tokio::join!(read, write);
+    read.expect("there is a leader again within the patience of reads");
+    write.expect("and within that of writes, though the entry of the former leader is gone");
+    former.linearize().await.unwrap();
+    assert!((1..=3).all(|number| has(&former, number)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operation_whose_answer_was_lost_is_applied_once_by_the_next_leader() {
     let cluster = Cluster::of(3).await;

@@ -66,7 +66,12 @@ impl Machine {
                 &["-C", &repository().display().to_string(), "describe", "--always", "--dirty"],
             ),
             date: output(Path::new("date"), &["-u", "+%Y-%m-%d %H:%M UTC"]),
-            programs: vec![version("distribution", "--version"), version("nginx", "-v"), version("minio", "--version")],
+            programs: vec![
+                version("distribution", "--version"),
+                version("nginx", "-v"),
+                version("minio", "--version"),
+                version("etcd", "--version"),
+            ],
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,7 +14,7 @@ const ELECTION: Duration = Duration::from_mins(1);
 /// Replicas of one cluster, each a process.
 pub(crate) struct Cluster {
     pub(crate) replicas: Vec<Roadstead>,
-    pub(crate) front: RoundRobin,
+    pub(crate) front: Arc<RoundRobin>,
     /// Where they reach each other.
     peers: Vec<String>,
     folder: TempDir,
@@ -22,17 +23,22 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// `count` replicas, each with what `setup` says, over one folder of blobs unless it names a bucket.
     pub(crate) async fn start(count: usize, setup: impl Fn() -> Setup) -> Self {
+        let peers: Vec<String> = (0..count).map(|_| free_address()).collect();
+        Self::start_at(&peers, |_| setup()).await
+    }
+
+    /// One replica for each of these addresses, on which they speak with each other.
+    pub(crate) async fn start_at(peers: &[String], setup: impl Fn(usize) -> Setup) -> Self {
         let folder = tempfile::Builder::new().prefix("rs-cluster-").tempdir().expect("a temporary folder");
         let secret = folder.path().join("secret");
         std::fs::write(&secret, hex::encode(random_bytes(7, 32))).expect("the secret");
-        let peers: Vec<String> = (0..count).map(|_| free_address()).collect();
         let mut replicas = Vec::new();
         for (index, peer) in peers.iter().enumerate() {
-            replicas.push(member(setup(), folder.path(), peer, &peers[..index]).start().await);
+            replicas.push(member(setup(index), folder.path(), peer, &peers[..index]).start().await);
         }
         let front = RoundRobin::over(replicas.iter().map(|replica| replica.base().to_owned()).collect()).await;
-        let cluster = Self { replicas, front, peers, folder };
-        cluster.until_voters(count).await;
+        let cluster = Self { replicas, front: Arc::new(front), peers: peers.to_vec(), folder };
+        cluster.until_voters(peers.len()).await;
         cluster
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     authority: Option<Vec<u8>>,
     data: PathBuf,
+    /// The network namespace that it runs in, if that is another one.
+    namespace: Option<PathBuf>,
 }
 
 impl Setup {
@@ -32,7 +34,7 @@ impl Setup {
         let credentials = [("AWS_ACCESS_KEY_ID", S3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", S3::SECRET_KEY)];
         let environment = credentials.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let data = folder.path().join("data");
-        Self { folder: Arc::new(folder), arguments: Vec::new(), environment, authority: None, data }
+        Self { folder: Arc::new(folder), arguments: Vec::new(), environment, authority: None, data, namespace: None }
     }
 
     /// Blobs in the bucket of an S3 server.
@@ -58,6 +60,12 @@ impl Setup {
     /// Keeps the data on another file system; the logs stay where there is room.
     pub(crate) fn data_on(mut self, mount: &Mount) -> Self {
         self.data = mount.path().join("data");
+        self
+    }
+
+    /// Runs it in another network namespace than the test's.
+    pub(crate) fn in_namespace(mut self, file: PathBuf) -> Self {
+        self.namespace = Some(file);
         self
     }
 
@@ -146,7 +154,15 @@ impl Setup {
     }
 
     fn spawn(&self, listen: &str) -> Daemon {
-        let mut command = tools::command(&binary());
+        let mut command = match &self.namespace {
+            None => tools::command(&binary()),
+            Some(namespace) => {
+                // It becomes the registry, under the same process id.
+                let mut command = tools::command(&tools::find("nsenter"));
+                command.arg(format!("--net={}", namespace.display())).arg(binary());
+                command
+            }
+        };
         command.arg("serve");
         // A test may name an address of its own.
         if !self.arguments.iter().any(|argument| argument == "--listen") {

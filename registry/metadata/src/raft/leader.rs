@@ -39,9 +39,7 @@ impl Group {
         let deadline = Instant::now() + patience;
         let (index, outcome) = match self.ask_leader(Request::Propose(proposal), deadline).await {
             Ok(Reply::Propose(ProposeReply::Done { index, outcome })) => (index, outcome),
-            Ok(Reply::Propose(ProposeReply::Unknown(why))) | Err(Unanswered { may_be_done: true, why }) => {
-                return Err(ProposeError::Unknown(why));
-            }
+            Err(Unanswered { may_be_done: true, why }) => return Err(ProposeError::Unknown(why)),
             Ok(other) => return Err(ProposeError::Unknown(format!("the leader answered with {other:?}"))),
             Err(Unanswered { may_be_done: false, why }) => return Err(ProposeError::NotDone(why)),
         };
@@ -81,7 +79,8 @@ impl Group {
         applied.map(drop).map_err(|error| format!("this replica is behind: {error}"))
     }
 
-    /// Asks the leader, and the next one if it is lost meanwhile. Never returns [`Reply::NotLeader`].
+    /// Asks the leader, and the next one if it is lost meanwhile or could not do it. Never returns [`Reply::NotLeader`],
+    /// [`Reply::Failed`] or [`ProposeReply::Unknown`].
     pub(super) async fn ask_leader(&self, request: Request, deadline: Instant) -> Result<Reply, Unanswered> {
         let mut server = self.raft.server_metrics();
         let mut failed = Unanswered { may_be_done: false, why: "no leader is known".to_owned() };
@@ -97,6 +96,10 @@ impl Group {
                     Ok(Reply::NotLeader(other)) => {
                         failed.why = format!("node {} does not lead", leader.node);
                         hint = other.filter(|other| *other != leader);
+                    }
+                    // Its entry may be gone with its term: the next leader knows by the id whether it has been applied.
+                    Ok(Reply::Failed(why) | Reply::Propose(ProposeReply::Unknown(why))) => {
+                        failed = Unanswered { may_be_done: true, why };
                     }
                     Ok(reply) => return Ok(reply),
                     Err(PeerError::NotSent(why)) => failed.why = format!("the leader was not reached: {why}"),

@@ -17,9 +17,20 @@ pub(crate) async fn closed_loop(
     clients: usize,
     duration: Duration,
 ) -> Result<Tally> {
+    spread_loop(&[address], reading, requests, clients, duration).await
+}
+
+/// The same with the clients spread over several servers.
+pub(crate) async fn spread_loop(
+    addresses: &[SocketAddr],
+    reading: Reading,
+    requests: &Arc<[Request]>,
+    clients: usize,
+    duration: Duration,
+) -> Result<Tally> {
     let mut connections = Vec::new();
-    for _ in 0..clients {
-        connections.push(Connection::open(address, reading).await?);
+    for address in addresses.iter().cycle().take(clients) {
+        connections.push(Connection::open(*address, reading).await?);
     }
     let start = Instant::now();
     let mut running = JoinSet::new();

@@ -23,7 +23,7 @@ pub(crate) enum Reading {
     Dropping,
 }
 
-/// A request without a body, made once and sent many times.
+/// A request, made once and sent many times.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     bytes: Vec<u8>,
@@ -43,6 +43,12 @@ impl Request {
 
     pub(crate) fn head(target: &str) -> Self {
         Self { head_only: true, ..Self::new("HEAD", target) }
+    }
+
+    pub(crate) fn with_body(method: &str, target: &str, content_type: &str, body: &[u8]) -> Self {
+        let mut request = head(method, target);
+        let _ = write!(request, "Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n", body.len());
+        Self { bytes: [request.as_bytes(), body].concat(), head_only: false, expected: None }
     }
 
     /// Fails unless the answer has a body of this length.

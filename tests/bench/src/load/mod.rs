@@ -8,7 +8,7 @@ mod push;
 mod tally;
 pub(crate) mod wire;
 
-pub(crate) use closed_loop::closed_loop;
+pub(crate) use closed_loop::{closed_loop, spread_loop};
 pub(crate) use connection::{Connection, Reading, Request};
 pub(crate) use image::Image;
 pub(crate) use open_loop::{Due, Operation, evenly, open_loop};

@@ -3,6 +3,7 @@
 mod blobs;
 mod bucket_bytes;
 mod catalog;
+mod failover;
 mod garbage;
 mod idle;
 mod large_blob;
@@ -14,9 +15,11 @@ mod pages;
 mod push_filesystem;
 mod push_s3;
 mod push_slow_fsync;
+mod retags;
 mod rows_10m;
 mod small_blob;
 mod storm;
+mod tag_gets;
 mod tags;
 
 use std::pin::Pin;
@@ -37,7 +40,7 @@ pub(crate) struct Row {
 }
 
 /// All of them, in the order of the report.
-pub(crate) const ROWS: [Row; 16] = [
+pub(crate) const ROWS: [Row; 19] = [
     manifest::ROW,
     small_blob::ROW,
     medium_blob::ROW,
@@ -51,6 +54,9 @@ pub(crate) const ROWS: [Row; 16] = [
     storm::ROW,
     tags::ROW,
     catalog::ROW,
+    retags::ROW,
+    tag_gets::ROW,
+    failover::ROW,
     rows_10m::ROW,
     garbage::ROW,
     idle::ROW,

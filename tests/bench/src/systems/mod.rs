@@ -1,6 +1,8 @@
 //! Whom Roadstead is compared with, and how each of them is started, measured and stopped.
 
 mod ceiling;
+mod cluster;
+mod etcd;
 mod minio;
 mod nginx;
 mod process;
@@ -10,6 +12,8 @@ mod slow_fsync;
 mod uploader;
 
 pub(crate) use ceiling::respond;
+pub(crate) use cluster::Cluster;
+pub(crate) use etcd::Etcd;
 pub(crate) use minio::Minio;
 pub(crate) use process::Process;
 pub(crate) use registries::{Registries, Storage, data};
@@ -27,6 +31,8 @@ pub(crate) enum System {
     Zot,
     Angos,
     Trow,
+    /// etcd, for what the facts are compared with.
+    Etcd,
     /// nginx, serving the same bytes as files.
     Nginx,
     /// Roadstead's S3 client alone, sending bytes that it has in memory.
@@ -43,6 +49,7 @@ impl System {
             Self::Zot => "zot",
             Self::Angos => "Angos",
             Self::Trow => "Trow",
+            Self::Etcd => "etcd",
             Self::Nginx => "nginx",
             Self::Uploader => "uploader alone",
             Self::Ceiling => "generator's ceiling",

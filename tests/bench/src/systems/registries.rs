@@ -62,6 +62,12 @@ impl Registries {
         systems.filter(|system| matches!(storage, Storage::Filesystem) || everywhere(system)).collect()
     }
 
+    /// The binary of Roadstead, if that is measured.
+    pub(crate) fn own(&self) -> Option<&Path> {
+        let own = self.present.iter().find(|(system, _)| *system == System::Roadstead);
+        own.map(|(_, path)| path.as_path())
+    }
+
     /// Those that do not take part, with the variable that would name their binary.
     pub(crate) fn absent(&self) -> Vec<(System, &'static str)> {
         BY_PATH.into_iter().filter(|(system, _)| self.absent.contains(system)).collect()
@@ -108,7 +114,9 @@ impl Registries {
             System::Zot => ("zot", zot(path, &place)?, "/v2/"),
             System::Angos => ("angos", angos(path, &place)?, "/readyz"),
             System::Trow => ("trow", trow(path, &place), "/v2/"),
-            System::Nginx | System::Uploader | System::Ceiling => bail!("{} is no registry", system.name()),
+            System::Etcd | System::Nginx | System::Uploader | System::Ceiling => {
+                bail!("{} is no registry", system.name())
+            }
         };
         if let Some(slowed) = slowed {
             command = slowed.wrap(&command, folder.path())?;
