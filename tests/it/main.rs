@@ -24,6 +24,7 @@ mod conformance;
 mod crash;
 mod dev;
 mod faults;
+mod frontends;
 mod harness;
 mod ledger;
 mod limits;

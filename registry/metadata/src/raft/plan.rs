@@ -13,9 +13,9 @@ use super::messages::{ChangeRefusal, MemberChange};
 /// Entries that a learner may be behind when it gets a vote: what a follower catches up with in a heartbeat or two.
 const CAUGHT_UP: u64 = 1_000;
 
-/// A voter that has not answered the leader for so long is not counted on when members change: the longest election
-/// timeout, so that whoever is silent for longer would stand for election itself if it could.
-const CONTACT: Duration = Duration::from_millis(ELECTION_MAX_MS);
+/// A voter that has not answered the leader for so long is not counted on when members change: after the lease and the
+/// longest election timeout, whoever hears nothing stands for election itself if it can.
+const CONTACT: Duration = Duration::from_millis(2 * ELECTION_MAX_MS);
 
 /// What a change comes to.
 #[derive(Debug, PartialEq, Eq)]
