@@ -31,7 +31,8 @@ mod upload;
 pub use access::{AccessPolicy, Decision, Identity, Rights, decide};
 pub use backup::{
     ClaimError, KeptHistory, KeptSnapshot, Missing, Place, RecoverProgress, Recovered, RestoreError, RestoreOptions,
-    RestoreProgress, Restored, ShipError, Shipped, SnapshotTaken, kept, parse_rfc3339, recover, restore, rfc3339,
+    RestoreProgress, Restored, ShipError, Shipped, SnapshotTaken, claim_store, kept, parse_rfc3339, recover, restore,
+    rfc3339, store_owner,
 };
 pub use blob::{BlobReadError, BlobSource, FoundBlob};
 pub use budget::{ByteBudget, Reservation};

@@ -33,7 +33,7 @@ pub struct Ports {
 
 impl Ports {
     /// The present time by the wall clock.
-    pub(crate) fn wall(&self) -> LogTime {
+    pub fn wall(&self) -> LogTime {
         let since_epoch = self.clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
         LogTime(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }

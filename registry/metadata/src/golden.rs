@@ -26,9 +26,10 @@ use crate::{
     CancelUploadRefused, ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected,
     Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, Envelope,
     Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History, LinkBlob, LinkBlobRefused,
-    Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NewManifest,
-    OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, Referrer, ReserveKeys,
-    ReserveKeysRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+    Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
+    NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, Referrer,
+    ReserveKeys, ReserveKeysRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
+    VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -89,6 +90,7 @@ fn step() -> (roadstead_oci::UploadId, Epoch) {
 fn commands_of_the_registry_itself() -> Vec<(&'static str, Command)> {
     vec![
         ("allocate-node", AllocateNode { volume: VolumeId(9) }.into()),
+        ("name-first-volume", NameFirstVolume { volume: VolumeId(9) }.into()),
         ("begin-history", BeginHistory { history: Uuid::from_u128(1), storage: Uuid::from_u128(2) }.into()),
     ]
 }
@@ -227,6 +229,7 @@ fn golden_outcomes() {
         ("touch-blob", Outcome::TouchBlob(Err(TouchBlobRefused::BlobUnknown))),
         ("collect-blobs", Outcome::CollectBlobs(Ok(Collected { unlinked: 2, condemned: 300 }))),
         ("allocate-node", Outcome::AllocateNode(Ok(300))),
+        ("name-first-volume", Outcome::NameFirstVolume(Ok(()))),
         ("begin-history", Outcome::BeginHistory(Ok(history()))),
         ("set-quarantine", Outcome::SetQuarantine(Ok(true))),
     ];

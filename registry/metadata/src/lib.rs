@@ -31,15 +31,15 @@ pub use command::{
     CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, Envelope, Epoch,
     Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History, Incarnation, LinkBlob,
     LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart,
-    NeverRefused, NewManifest, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition, PutManifest,
-    PutManifestRefused, Referrer, ReserveKeys, ReserveKeysRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused,
-    UnlinkBlob, UnlinkBlobRefused,
+    NameFirstVolume, NeverRefused, NewManifest, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition,
+    PutManifest, PutManifestRefused, Referrer, ReserveKeys, ReserveKeysRefused, SetQuarantine, Tail, TouchBlob,
+    TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};
 pub use identity::Identity;
 pub use metadata::{
-    ClusterOptions, Metadata, OpenError, Options, ProposeError, ReadError, Role, ShutdownError, Status,
+    CheckpointError, ClusterOptions, Metadata, OpenError, Options, ProposeError, ReadError, Role, ShutdownError, Status,
 };
 pub use peer::{ClusterId, PeerError, PeerTransport, VolumeId};
 pub use query::{
@@ -49,7 +49,7 @@ pub use query::{
 pub use raft::{EntriesError, LogEntry, Rebuild, RebuildError, Until};
 pub use snapshot::Snapshot;
 
-pub use raft::{ChangeRefusal, Member, MemberChange};
+pub use raft::{AnnounceError, ChangeRefusal, Holding, Member, MemberChange, Members, Survivor, SurvivorError};
 
 #[cfg(test)]
 mod fixtures;

@@ -12,8 +12,9 @@ use uuid::Uuid;
 use crate::encoding::encode;
 use crate::raft::Group;
 use crate::{
-    Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope, Identity, LocalDisk,
-    LogEntry, LogTime, Member, MemberChange, Operation, PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
+    AnnounceError, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope, History,
+    Identity, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation, PeerTransport, Position, Query,
+    QueryError, Snapshot, VolumeId,
 };
 
 /// Where the facts are kept, and with how much memory.
@@ -156,6 +157,11 @@ pub enum ReadError {
     NoLeader(String),
 }
 
+/// The state could not be made durable now; it is at the next occasion.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the state could not be checkpointed: {0}")]
+pub struct CheckpointError(pub(crate) String);
+
 /// The checkpoint at the end failed. Nothing acknowledged is lost: the log has it.
 #[derive(Debug, thiserror::Error)]
 #[error("the state could not be checkpointed: {0}")]
@@ -230,6 +236,12 @@ impl Metadata {
     /// How long a change of the members may take: an election, and two entries of the log.
     pub const CHANGE_DEADLINE: Duration = Duration::from_secs(10);
 
+    /// How long a view of the members waits for a leader. People and probes ask for it when there is none.
+    pub const VIEW_DEADLINE: Duration = Duration::from_secs(1);
+
+    /// How long a checkpoint may take: that of a state of gigabytes on a disk that others use as well.
+    pub const CHECKPOINT_DEADLINE: Duration = Duration::from_mins(1);
+
     /// Opens the facts in `options.folder`, or begins them there. A group of one leads and has applied its whole log when
     /// this returns. A member of a larger one has only begun: [`Self::status`] tells when it has caught up.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
@@ -247,9 +259,20 @@ impl Metadata {
         self.group.answer(message).await
     }
 
+    /// The volume of this replica.
+    pub fn volume(&self) -> VolumeId {
+        self.group.volume()
+    }
+
     /// Tells the leader that this replica is reached at `address`. To be repeated until it succeeds, at every start.
-    pub async fn announce(&self, address: &str) -> Result<(), ReadError> {
-        self.group.announce(address, Self::CHANGE_DEADLINE).await.map_err(ReadError::NoLeader)
+    pub async fn announce(&self, address: &str) -> Result<(), AnnounceError> {
+        self.group.announce(address, Self::CHANGE_DEADLINE).await
+    }
+
+    /// Every member of the group, as the leader knows it; where none answers within [`Self::VIEW_DEADLINE`], as this
+    /// replica does.
+    pub async fn view(&self) -> Members {
+        self.group.view(Self::VIEW_DEADLINE).await
     }
 
     /// Every member of the group, as this replica knows it.
@@ -341,6 +364,12 @@ impl Metadata {
         self.group.entries(from, end, limit).await
     }
 
+    /// The history of the facts as far as this replica alone can tell, by what it has applied and by what its log holds.
+    /// Reads the log where the facts do not say.
+    pub async fn history(&self) -> Result<Option<History>, QueryError> {
+        self.group.history().await
+    }
+
     /// All facts as they are now.
     pub fn snapshot(&self) -> Result<Snapshot, QueryError> {
         self.group.snapshot()
@@ -360,6 +389,11 @@ impl Metadata {
     /// For metrics and readiness.
     pub fn status(&self) -> Status {
         self.group.status()
+    }
+
+    /// Makes what is applied durable in the state, and gives the newest entry that is in it: the log up to there may go.
+    pub async fn checkpoint(&self) -> Result<u64, CheckpointError> {
+        self.group.checkpoint(Self::CHECKPOINT_DEADLINE).await
     }
 
     /// Stops the replica after a durable checkpoint, so that the next start replays nothing. Every later proposal

@@ -1,19 +1,24 @@
 //! Questions to the applied state.
 
+use std::collections::BTreeMap;
+
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, Part, RepositoryName, Tag, UploadId};
 use serde::{Deserialize, Serialize};
 
 use crate::raft::applied_id;
 use crate::state::keyspace::{
-    CHANGES, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, MANIFESTS, MEMBERSHIPS, OBJECTS, PARTS, QUARANTINED_MANIFESTS,
-    QUARANTINED_OBJECTS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, TAGS, UNNAMED, UNREFERENCED, UPLOADS,
-    UPLOADS_BY_AGE,
+    CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, MANIFESTS, MEMBERSHIPS, NODES, OBJECTS, PARTS,
+    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, TAGS, UNNAMED,
+    UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
 };
 use crate::state::rows::{
     ChangeRow, Head, KeyRow, ManifestRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, UploadRow,
 };
 use crate::state::{CHANGES_KEPT, ReadRows};
-use crate::{Change, ChangesError, Epoch, History, Incarnation, LogTime, ManifestContent, Multipart, Position, Tail};
+use crate::{
+    Change, ChangesError, ClusterId, Epoch, History, Incarnation, LogTime, ManifestContent, Multipart, Position, Tail,
+    VolumeId,
+};
 
 /// A consistent view of what this replica had applied when it was taken. Holding one keeps old pages from being
 /// reused, so drop it before waiting for a client.
@@ -321,6 +326,16 @@ impl Query {
     /// Which history this is; `None` before it has been named.
     pub fn history(&self) -> Result<Option<History>, QueryError> {
         self.rows.get(HISTORY, ())
+    }
+
+    /// Which cluster's facts these are, if they say so: where a survivor of another one went on alone.
+    pub(crate) fn cluster(&self) -> Result<Option<ClusterId>, QueryError> {
+        self.rows.get(CLUSTER, ())
+    }
+
+    /// The volume of each node, by its id: one for every replica that the cluster ever took in.
+    pub fn volumes(&self) -> Result<BTreeMap<u64, VolumeId>, QueryError> {
+        self.rows.scan(NODES, NODES.all())?.map(|row| row.map(|(volume, node)| (node, volume))).collect()
     }
 
     /// How many entries of the log this view contains, from the first on.

@@ -12,8 +12,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use roadstead_metadata::{
-    ChangeRefusal, ClusterId, ClusterOptions, CommandId, Identity, LogTime, ManifestContent, MemberChange, Metadata,
-    NewManifest, Options, PeerError, PeerTransport, Precondition, ProposeError, PutManifest, Role,
+    AnnounceError, ChangeRefusal, ClusterId, ClusterOptions, CommandId, History, Identity, LogTime, ManifestContent,
+    MemberChange, Metadata, NewManifest, OpenError, Options, PeerError, PeerTransport, Precondition, ProposeError,
+    PutManifest, Role, Survivor, SurvivorError,
 };
 use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
 use tempfile::TempDir;
@@ -97,7 +98,7 @@ impl Cluster {
     async fn promote(&self, node: u64) {
         let promoted = async {
             while let Err(refused) = self.any().change_members(MemberChange::Promote { node }).await {
-                assert!(matches!(refused, ChangeRefusal::Unfit { .. } | ChangeRefusal::InProgress), "{refused}");
+                assert!(matches!(refused, ChangeRefusal::Behind { .. } | ChangeRefusal::InProgress), "{refused}");
                 tokio::task::yield_now().await;
             }
         };
@@ -315,7 +316,7 @@ async fn leadership_is_handed_over_and_a_lost_voter_replaced() {
     let speaker = &cluster.replicas[3].metadata;
     let replaced = async {
         while let Err(refused) = speaker.change_members(MemberChange::Replace { lost, by }).await {
-            assert!(matches!(refused, ChangeRefusal::Unfit { .. } | ChangeRefusal::InProgress), "{refused}");
+            assert!(matches!(refused, ChangeRefusal::Behind { .. } | ChangeRefusal::InProgress), "{refused}");
         }
     };
     timeout(PATIENCE, replaced).await.unwrap();
@@ -344,4 +345,88 @@ async fn an_address_that_passed_to_another_cluster_gets_nothing_of_this_one() {
     assert_eq!((stranger.status().term, stranger.status().role), (before.term, Role::Leader));
     let answer = stranger.answer(&Bytes::from_static(b"\x01nonsense")).await;
     assert!(String::from_utf8_lossy(&answer).contains("damaged"), "what cannot be read is refused");
+}
+
+/// What one transaction of the state decides, the next start brings into the other files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p12_a_survivor_goes_on_alone_also_if_it_dies_right_after_it_was_decided() {
+    let mut cluster = Cluster::of(3).await;
+    for number in 0..20 {
+        put(cluster.any(), number).await.unwrap();
+    }
+    let Replica { address, folder, metadata } = cluster.replicas.pop().unwrap();
+    metadata.linearize().await.unwrap();
+    let before = metadata.identity();
+    let busy = Survivor::open(folder.path()).await.err().unwrap();
+    assert!(matches!(busy, SurvivorError::Open(OpenError::InUse(_))), "{busy}");
+    cluster.network.0.lock().replicas.remove(&address);
+    metadata.shutdown().await.unwrap();
+    drop(metadata);
+
+    let survivor = Survivor::open(folder.path()).await.unwrap();
+    let holding = survivor.holding();
+    assert_eq!((holding.identity, holding.position.sequence), (before, 20));
+    assert_eq!(holding.voters.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
+    let kept = tempfile::tempdir().unwrap();
+    copy(&folder.path().join("log"), &kept.path().join("log"));
+    std::fs::copy(folder.path().join("identity"), kept.path().join("identity")).unwrap();
+    let next = Identity { cluster: ClusterId(99), ..before };
+    let [id, storage] = [5, 6].map(uuid::Uuid::from_u128);
+    let history = History { id, storage, incarnation: 1, parent: None, begun: LogTime(1) };
+    assert_eq!(survivor.go_on_alone(next.cluster, &history).await.unwrap(), next);
+    let alone = Survivor::open(folder.path()).await.err().unwrap();
+    assert!(matches!(alone, SurvivorError::Alone(3)), "{alone}");
+    std::fs::remove_dir_all(folder.path().join("log")).unwrap();
+    copy(&kept.path().join("log"), &folder.path().join("log"));
+    std::fs::copy(kept.path().join("identity"), folder.path().join("identity")).unwrap();
+
+    let metadata = open(&cluster.network, folder.path(), &address, vec!["nobody".to_owned()], 1).await;
+    assert_eq!(metadata.identity(), next);
+    metadata.linearize().await.unwrap();
+    assert!((0..20).all(|number| has(&metadata, number)));
+    assert_eq!(metadata.members().len(), 1);
+    assert_eq!(metadata.history().await.unwrap(), Some(history));
+    put(&metadata, 20).await.unwrap();
+    // The others still name it as one of theirs, and elect among themselves.
+    let term = metadata.status().term;
+    put(cluster.any(), 21).await.unwrap();
+    cluster.any().announce("replica-0").await.unwrap();
+    metadata.linearize().await.unwrap();
+    assert_eq!((metadata.status().term, has(&metadata, 21)), (term, false));
+    assert!(!has(cluster.any(), 20));
+
+    // Whoever joins gets all that there is.
+    let blank = tempfile::tempdir().unwrap();
+    let joined = open(&cluster.network, blank.path(), "blank", vec![address], 999).await;
+    assert_eq!(joined.identity(), Identity { node: 4, ..next });
+    joined.linearize().await.unwrap();
+    assert!((0..=20).all(|number| has(&joined, number)));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p12_a_node_that_was_removed_is_told_so_and_does_not_come_back() {
+    let cluster = Cluster::of(3).await;
+    let leader = cluster.leader(&[0, 1, 2]).await;
+    let gone = &cluster.replicas[(leader + 1) % 3];
+    let node = gone.metadata.identity().node;
+    let change = MemberChange::Remove { node };
+    let removed = async {
+        // Its last acknowledgement may be too old on a busy machine.
+        while let Err(refused) = cluster.replicas[leader].metadata.change_members(change).await {
+            assert!(matches!(refused, ChangeRefusal::Quorum { .. } | ChangeRefusal::NoLeader(_)), "{refused}");
+        }
+    };
+    timeout(PATIENCE, removed).await.unwrap();
+    let told = gone.metadata.announce(&gone.address).await.unwrap_err();
+    assert_eq!(told, AnnounceError::Removed(node));
+    let view = cluster.replicas[(leader + 2) % 3].metadata.view().await;
+    assert_eq!((view.voters(), view.quorum(), view.voters_in_contact()), (2, 2, Some(2)));
 }

@@ -21,7 +21,7 @@ use uuid::{Builder, Uuid};
 use crate::admin::{self, Admin, AdminListener, AdminSocket};
 use crate::ambient::{OsEntropy, SystemClock};
 use crate::auth::{Authenticator, Users};
-use crate::cluster::{self, Member};
+use crate::cluster::{self, Answering, Member};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Api, Edge, Listener, ListenerOptions};
@@ -60,10 +60,13 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new()?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let health = Arc::new(Health::default());
-    let metadata = open_metadata(settings, &health, &supervisor).await?;
+    let (metadata, answering) = open_metadata(settings, &health, &supervisor).await?;
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
+    } else {
+        // The claim itself takes a leader.
+        store_is_ours(registry.check_not_succeeded().await)?;
     }
 
     let api = Api { registry: Arc::clone(&registry), authenticator };
@@ -99,6 +102,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         scheme,
         address,
     };
+    let admin = admin::router(Arc::new(admin));
+    answering.serve_admin(admin.clone());
     serve_admin(&settings.data, admin, &supervisor);
     Ok(Running { address, scheme, notice, supervisor, health, registry, ships: settings.backup.ships })
 }
@@ -122,7 +127,11 @@ fn keep_in_order(registry: &Arc<Registry>, metrics: &Arc<Metrics>, ships: bool, 
 
 /// Makes sure that the blob store is this registry's. One that is away is asked as soon as it is back.
 pub(crate) async fn claim_store(registry: &Registry) -> anyhow::Result<()> {
-    match registry.claim_store().await {
+    store_is_ours(registry.claim_store().await)
+}
+
+fn store_is_ours(found: Result<(), ClaimError>) -> anyhow::Result<()> {
+    match found {
         Ok(()) => Ok(()),
         Err(ClaimError::Fault(fault)) if fault.is_transient() => {
             warn!(reason = %fault, "it is not known yet whether the blob store is this registry's: {fault}");
@@ -253,26 +262,32 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
     Ok(Arc::new(store))
 }
 
-/// Opens the facts, as one of a cluster if the settings say so. The replica is ready when it has caught up.
-async fn open_metadata(settings: &Settings, health: &Arc<Health>, supervisor: &Supervisor) -> anyhow::Result<Metadata> {
+/// Opens the facts, as one of a cluster if the settings say so; with what its listener for replicas answers from. The
+/// replica is ready when it has caught up.
+async fn open_metadata(
+    settings: &Settings,
+    health: &Arc<Health>,
+    supervisor: &Supervisor,
+) -> anyhow::Result<(Metadata, Answering)> {
     let mut options = metadata_options(settings);
     let folder = options.folder.clone();
     let Some(cluster) = &settings.cluster else {
         let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
         health.ready();
-        return Ok(metadata);
+        return Ok((metadata, Answering::default()));
     };
     let (peers, answering) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
     options.cluster = Some(peers);
     let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
+    answering.open(&metadata);
     let member = Arc::new(Member {
-        metadata: answering.get_or_init(|| metadata.clone()).clone(),
+        metadata: metadata.clone(),
         health: Arc::clone(health),
         address: cluster.address.clone(),
         wants_vote: cluster.join_as == JoinAs::Voter,
     });
     supervisor.spawn(TaskKind::Member, move |_| Arc::clone(&member).run());
-    Ok(metadata)
+    Ok((metadata, answering))
 }
 
 /// A registry that serves nobody, for what is done while none runs.
@@ -292,7 +307,7 @@ fn metadata_options(settings: &Settings) -> roadstead_metadata::Options {
     roadstead_metadata::Options { disk_reserve, ..roadstead_metadata::Options::new(folder, random) }
 }
 
-fn not_opened(folder: &Path, error: OpenError) -> anyhow::Error {
+pub(crate) fn not_opened(folder: &Path, error: OpenError) -> anyhow::Error {
     let what = format!("cannot open the metadata in {}", folder.display());
     let next = match &error {
         OpenError::InUse(_) => "stop the other process that uses it",
@@ -342,10 +357,10 @@ fn scrub_regularly(settings: &Settings, registry: &Arc<Registry>, metrics: &Arc<
 }
 
 /// Serves the admin API. Not every file system can hold a socket, and a registry without one still serves.
-fn serve_admin(data: &Path, admin: Admin, supervisor: &Supervisor) {
+fn serve_admin(data: &Path, admin: Router, supervisor: &Supervisor) {
     match AdminSocket::bind(data) {
         Ok(socket) => {
-            let listener = Arc::new(AdminListener::new(socket, admin::router(Arc::new(admin))));
+            let listener = Arc::new(AdminListener::new(socket, admin));
             supervisor.spawn(TaskKind::AdminListener, move |stop| Arc::clone(&listener).run(stop));
         }
         Err(error) => warn!(
@@ -383,7 +398,7 @@ fn sampler(registry: &Arc<Registry>) -> Box<dyn Fn(&Gauges) + Send + Sync> {
     })
 }
 
-fn fresh_uuid() -> Uuid {
+pub(crate) fn fresh_uuid() -> Uuid {
     let mut bytes = [0; 16];
     OsEntropy.fill(&mut bytes);
     Builder::from_random_bytes(bytes).into_uuid()

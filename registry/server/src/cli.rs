@@ -1,5 +1,7 @@
 //! The command line: what is run, and how failures are told to people.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -33,6 +35,9 @@ pub fn run() -> ExitCode {
         Some(("scrub", matches)) => return end(scrub_command(matches)),
         Some(("status", matches)) => {
             data(matches).and_then(|data| print(&admin::status(&data, matches.get_flag(JSON))?))
+        }
+        Some((verb @ ("members" | "leadership" | "drain" | "snapshot" | "recover"), matches)) => {
+            cluster::run(verb, matches)
         }
         Some(("backup", matches)) => backup_command(matches),
         Some(("restore", matches)) => restore_command(matches),
@@ -170,6 +175,7 @@ fn command() -> Command {
                 .args(scrub_arguments())
                 .args(admin_arguments()),
         )
+        .subcommands(cluster::commands())
         .subcommand(backup())
         .subcommand(restore_arguments())
         .subcommand(Command::new("config").about("Prints a configuration file with every setting, commented"))

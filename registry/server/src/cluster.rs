@@ -9,11 +9,14 @@
 //! Whoever shows no certificate of the cluster's own CA is nobody here: no header, token or address is ever asked.
 
 mod credentials;
+mod hand_over;
 mod listener;
 mod member;
 mod transport;
 mod wiring;
 
+pub(crate) use hand_over::{Leadership, hand_over};
+pub(crate) use listener::Answering;
 pub(crate) use member::Member;
 pub(crate) use wiring::connect;
 

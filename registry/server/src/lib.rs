@@ -22,6 +22,7 @@ mod janitor;
 mod logs;
 mod metered_store;
 mod metrics;
+mod recover;
 mod restore;
 mod scrub;
 mod serve;

@@ -11,12 +11,16 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::boot::{Running, boot};
+use crate::cluster::hand_over;
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::{backup, logs};
 
 /// What tasks and uploads may take beyond the grace of requests, to leave everything in order.
 const TIDY_UP: Duration = Duration::from_secs(5);
+
+/// How long another replica may take to lead: a round of votes. Where all are stopped at once there is none.
+const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// What a shell reports of a process that a second Ctrl-C ended: 128 + SIGINT.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -77,8 +81,13 @@ async fn announce(running: &Running) -> io::Result<Infallible> {
     Ok(std::future::pending().await)
 }
 
-/// Requests end first, then the tasks, then uploads, then the facts.
+/// Leadership goes first, while the others are answered; then requests end, then the tasks, then uploads, then the facts.
 async fn drain(running: &Running, grace: Duration) {
+    match timeout(HAND_OVER, hand_over(running.registry.metadata())).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(refusal)) => warn!(reason = %refusal, "no other replica takes the leadership over: {refusal}"),
+        Err(_) => warn!(waited_seconds = HAND_OVER.as_secs(), "no other replica has taken the leadership over"),
+    }
     // The supervisor has named the laggards.
     let _ = running.supervisor.finish(grace + TIDY_UP).await;
     if timeout(TIDY_UP, running.registry.drain()).await.is_err() {

@@ -94,11 +94,12 @@ impl TaskKind {
 
     const fn on_failure(self) -> OnFailure {
         match self {
-            Self::Listener | Self::PeerListener | Self::Vitals | Self::StoreWatch => OnFailure::StopProcess,
+            Self::Listener | Self::PeerListener | Self::Member | Self::Vitals | Self::StoreWatch => {
+                OnFailure::StopProcess
+            }
             Self::AdminListener
             | Self::WatchFiles
             | Self::RenewCertificate
-            | Self::Member
             | Self::Janitor
             | Self::Scrub
             | Self::Shipping

@@ -1,4 +1,5 @@
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ const ELECTION: Duration = Duration::from_mins(1);
 pub(crate) struct Cluster {
     pub(crate) replicas: Vec<Roadstead>,
     pub(crate) front: Arc<RoundRobin>,
+    /// Where they reach each other.
+    peers: Vec<String>,
     folder: TempDir,
 }
 
@@ -31,20 +34,32 @@ impl Cluster {
         std::fs::write(&secret, hex::encode(random_bytes(7, 32))).expect("the secret");
         let mut replicas = Vec::new();
         for (index, peer) in peers.iter().enumerate() {
-            let mut setup =
-                setup(index).flag("--peer-listen", peer).flag("--cluster-secret-file", &secret.display().to_string());
-            if !setup.names("--storage") {
-                setup = setup.flag("--blobs", &folder.path().join("blobs").display().to_string());
-            }
-            for seed in &peers[..index] {
-                setup = setup.flag("--join", seed);
-            }
-            replicas.push(setup.start().await);
+            replicas.push(member(setup(index), folder.path(), peer, &peers[..index]).start().await);
         }
         let front = RoundRobin::over(replicas.iter().map(|replica| replica.base().to_owned()).collect()).await;
-        let cluster = Self { replicas, front: Arc::new(front), folder };
+        let cluster = Self { replicas, front: Arc::new(front), peers: peers.to_vec(), folder };
         cluster.until_voters(peers.len()).await;
         cluster
+    }
+
+    /// Adds a replica with what `setup` says and an empty folder, by way of one of the others, and returns once it serves.
+    pub(crate) async fn join(&mut self, setup: Setup, seed: usize) -> usize {
+        let peer = free_address();
+        let seeds = [self.peers[seed].clone()];
+        self.replicas.push(member(setup, self.folder.path(), &peer, &seeds).start().await);
+        self.peers.push(peer);
+        self.replicas.len() - 1
+    }
+
+    /// Where the others reach a replica.
+    pub(crate) fn peer(&self, index: usize) -> &str {
+        &self.peers[index]
+    }
+
+    /// What a replica says of the members.
+    pub(crate) async fn members(&self, index: usize) -> Value {
+        let printed = self.replicas[index].subcommand("members").arg("--json").succeeds().await;
+        serde_json::from_str(&printed).expect("members in JSON")
     }
 
     /// Waits until so many replicas have a vote.
@@ -77,9 +92,21 @@ impl Cluster {
     }
 
     /// The folder of the blobs that all share, if they are files.
-    pub(crate) fn folder(&self) -> &std::path::Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
+}
+
+/// A replica that the others reach at `peer`, over the blobs of all unless `setup` names a bucket.
+fn member(mut setup: Setup, folder: &Path, peer: &str, seeds: &[String]) -> Setup {
+    setup = setup.flag("--peer-listen", peer);
+    if !setup.names("--cluster-ca") {
+        setup = setup.flag("--cluster-secret-file", &folder.join("secret").display().to_string());
+    }
+    if !setup.names("--storage") {
+        setup = setup.flag("--blobs", &folder.join("blobs").display().to_string());
+    }
+    seeds.iter().fold(setup, |setup, seed| setup.flag("--join", seed))
 }
 
 async fn status(replica: &Roadstead) -> Value {

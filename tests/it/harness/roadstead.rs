@@ -146,7 +146,7 @@ impl Setup {
         let mut arguments = self.arguments.iter().peekable();
         while let Some(name) = arguments.next() {
             let values = arguments.next_if(|next| !next.starts_with("--"));
-            if name.starts_with("--storage") || name.starts_with("--s3-") || name.starts_with("--part-size") {
+            if ["--storage", "--s3-", "--part-size", "--blobs"].iter().any(|flag| name.starts_with(flag)) {
                 flags.extend([name].into_iter().chain(values).cloned());
             }
         }
@@ -269,6 +269,11 @@ impl Roadstead {
     /// A subcommand about it, which is to be run.
     pub(crate) fn subcommand(&self, name: &str) -> Tool {
         self.setup.subcommand(name)
+    }
+
+    /// The same of one that has subcommands itself: words, split at blanks.
+    pub(crate) fn command(&self, words: &str) -> Tool {
+        self.setup.words(&words.split_whitespace().collect::<Vec<_>>())
     }
 
     /// What the filesystem store has of content: the length of every file below `<data>/blobs` by its path, but for the

@@ -1,4 +1,6 @@
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -93,7 +95,7 @@ impl Workbench {
             .env("XDG_RUNTIME_DIR", self.path().join("run"))
             .env("DOCKER_CONFIG", self.path().join("docker-config"))
             .env("REGISTRY_AUTH_FILE", self.path().join("auth.json"));
-        Tool { name: name.to_owned(), command }
+        Tool { name: name.to_owned(), command, input: None }
     }
 }
 
@@ -106,19 +108,21 @@ pub(crate) fn script(name: &str) -> Tool {
             command.env(kept, value);
         }
     }
-    Tool { name: name.to_owned(), command }
+    Tool { name: name.to_owned(), command, input: None }
 }
 
 /// One call of a tool.
 pub(crate) struct Tool {
     name: String,
     command: Command,
+    /// What it reads: nothing, unless there is something.
+    input: Option<File>,
 }
 
 impl Tool {
     /// A call of `command`, shown as `name`.
     pub(super) fn new(name: &str, command: Command) -> Self {
-        Self { name: name.to_owned(), command }
+        Self { name: name.to_owned(), command, input: None }
     }
 
     /// Adds arguments, split at blanks.
@@ -131,6 +135,13 @@ impl Tool {
     pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.command.arg(argument);
         self
+    }
+
+    /// Lets it read this from its standard input.
+    pub(crate) fn typing(self, text: &str) -> Self {
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(text.as_bytes()).and_then(|()| file.rewind()).expect("it is written");
+        Self { input: Some(file), ..self }
     }
 
     /// Sets an environment variable.
@@ -176,11 +187,11 @@ impl Tool {
     }
 
     async fn run(self) -> (String, Output) {
-        let Self { name, command } = self;
+        let Self { name, command, input } = self;
         let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
         let shown = format!("{name} {}", arguments.join(" "));
         let mut command = tokio::process::Command::from(command);
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        command.stdin(input.map_or_else(Stdio::null, Stdio::from)).kill_on_drop(true);
         let output = tokio::time::timeout(TOOL_TIMEOUT, command.output())
             .await
             .unwrap_or_else(|_| panic!("`{shown}` did not end within {TOOL_TIMEOUT:?}"))

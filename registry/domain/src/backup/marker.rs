@@ -67,7 +67,8 @@ impl ClaimError {
             Self::Foreign { ours: Some(ours), newest }
                 if newest.parent.is_some_and(|parent| parent.history == ours.id) =>
             {
-                "it was restored into another data folder, which has taken over: serve that one, and put this one away"
+                "it was restored into another data folder, or another replica was recovered without this one, which has taken \
+                 over: put this data folder away, and let a replica with an empty one join it"
             }
             Self::Foreign { .. } => {
                 "use another bucket, `s3-prefix` or `data`; if the data folder of that registry is lost, run \
@@ -88,8 +89,8 @@ impl From<BlobError> for ClaimError {
     }
 }
 
-/// The newest marker of a store.
-pub(super) async fn newest(store: &dyn BlobStore) -> Result<Option<History>, Fault> {
+/// The newest marker of a store: whose it is.
+pub async fn newest(store: &dyn BlobStore) -> Result<Option<History>, Fault> {
     let mut last = None;
     let mut next = None;
     loop {
@@ -116,7 +117,7 @@ pub(super) async fn read(store: &dyn BlobStore, key: &ObjectKey, size: u64) -> R
 }
 
 /// Makes the store that of `ours`, if it may be.
-pub(super) async fn claim(store: &dyn BlobStore, ours: &History) -> Result<(), ClaimError> {
+pub async fn claim(store: &dyn BlobStore, ours: &History) -> Result<(), ClaimError> {
     let key = ObjectKey::marker(ours.incarnation);
     // Twice, since somebody may write a marker between the look and ours; then theirs is the newest.
     for _ in 0..2 {
@@ -153,6 +154,18 @@ impl Registry {
         Ok(())
     }
 
+    /// Finds that no later history has taken the store over, as far as this replica knows its own without asking others: so
+    /// a replica that was left behind is told before it speaks with anybody.
+    pub async fn check_not_succeeded(&self) -> Result<(), ClaimError> {
+        let Some(ours) = self.metadata.history().await.map_err(Fault::from)? else { return Ok(()) };
+        match newest(&*self.blobs).await? {
+            Some(newest) if newest.id != ours.id && newest.incarnation >= ours.incarnation => {
+                Err(ClaimError::Foreign { newest: Box::new(newest), ours: Some(Box::new(ours)) })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn begin_history(&self) -> Result<History, ClaimError> {
         if let Some(newest) = newest(&*self.blobs).await? {
             return Err(ClaimError::Foreign { newest: Box::new(newest), ours: None });
@@ -168,7 +181,11 @@ impl Registry {
             return Err(ClaimError::SetBack { shipped, applied });
         }
         let owner = self.backup.owner.lock().clone();
-        let Some(ours) = owner else { return self.claim_store().await };
+        let Some(ours) = owner else {
+            // A claim takes a leader, and whoever was left behind may never have one again.
+            self.check_not_succeeded().await?;
+            return self.claim_store().await;
+        };
         let next = ObjectKey::marker(ours.incarnation + 1);
         if self.blobs.head(&next).await?.is_none() {
             return Ok(());

@@ -38,7 +38,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::inventory::Inventory;
-pub use self::marker::ClaimError;
+pub use self::marker::{ClaimError, claim as claim_store, newest as store_owner};
 pub use self::missing::Missing;
 pub use self::recover::{RecoverProgress, Recovered, recover};
 pub use self::restore::{

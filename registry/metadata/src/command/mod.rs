@@ -26,7 +26,7 @@ pub use manifest::{
     DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut, MovedTag,
     NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer,
 };
-pub use node::AllocateNode;
+pub use node::{AllocateNode, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
 use serde::{Deserialize, Serialize};
 pub use upload::{
@@ -91,6 +91,7 @@ impl Command {
             | Self::TouchBlob(_)
             | Self::CollectBlobs(_)
             | Self::AllocateNode(_)
+            | Self::NameFirstVolume(_)
             | Self::BeginHistory(_)
             | Self::SetQuarantine(_) => false,
         }
@@ -204,4 +205,5 @@ operations! {
     AllocateNode -> u64 | NeverRefused,
     BeginHistory -> History | NeverRefused,
     SetQuarantine -> bool | NeverRefused,
+    NameFirstVolume -> () | NeverRefused,
 }

@@ -10,3 +10,11 @@ pub struct AllocateNode {
     /// The volume.
     pub volume: VolumeId,
 }
+
+/// Says which volume the node has that began the cluster, for which nobody allocated an id. It says so at each start, and
+/// is heard once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameFirstVolume {
+    /// The volume.
+    pub volume: VolumeId,
+}

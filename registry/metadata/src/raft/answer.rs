@@ -72,7 +72,7 @@ impl Group {
                     Err(why) => Reply::Failed(why),
                 }
             }
-            Request::Propose(_) | Request::ReadIndex | Request::Change(_) => {
+            Request::Propose(_) | Request::ReadIndex | Request::Change(_) | Request::Members => {
                 self.lead(request, Instant::now() + Metadata::WRITE_DEADLINE).await
             }
         }

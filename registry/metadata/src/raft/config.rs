@@ -52,7 +52,7 @@ impl fmt::Display for Proposal {
 /// stands for election when a random time between both has passed after that: 1.2 to 1.6 s after the last heartbeat.
 const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MIN_MS: u64 = 400;
-const ELECTION_MAX_MS: u64 = 800;
+pub(super) const ELECTION_MAX_MS: u64 = 800;
 
 /// How long a snapshot may take to reach a follower: a gigabyte at 17 MB/s.
 const INSTALL_SNAPSHOT_MS: u64 = 60_000;

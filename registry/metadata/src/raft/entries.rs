@@ -7,6 +7,8 @@ use openraft::EntryPayload;
 
 use super::Group;
 use super::config::{Entry, Proposal};
+use crate::encoding::decode;
+use crate::{BeginHistory, Command, Envelope, History, QueryError};
 
 /// An entry of the log that is applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +43,24 @@ pub enum EntriesError {
 }
 
 impl Group {
+    /// The history that the facts have, or will when the log is applied: right after a start they are those of the last
+    /// checkpoint, and what follows is known to be agreed on only when others say so.
+    pub(crate) async fn history(&self) -> Result<Option<History>, QueryError> {
+        let query = self.query()?;
+        let (known, applied) = (query.history()?, query.entries_applied()?);
+        drop(query);
+        if known.is_some() {
+            return Ok(known);
+        }
+        let entries = self.log().read(applied..u64::MAX, usize::MAX).await.map_err(QueryError::storage)?;
+        let begun = entries.into_iter().find_map(|entry| {
+            let envelope = decode::<Envelope>(&LogEntry::of(entry).proposal?).ok()?;
+            let Command::BeginHistory(BeginHistory { history: id, storage }) = envelope.command else { return None };
+            Some(History { id, storage, incarnation: 1, parent: None, begun: envelope.at })
+        });
+        Ok(begun)
+    }
+
     /// The applied entries from `from` to before `end`, up to about `limit` bytes but at least one.
     pub(crate) async fn entries(&self, from: u64, end: u64, limit: usize) -> Result<Vec<LogEntry>, EntriesError> {
         let end = end.min(*self.subscribe_applied().borrow());

@@ -27,13 +27,14 @@ use crate::disk::{Disk, wait_for};
 use crate::folder_format;
 use crate::identity::{IdentityFile, IdentityRecord};
 use crate::log_clock::LogClock;
-use crate::state::State;
+use crate::state::{FIRST_NODE, State};
 use crate::{
-    Identity, LogTime, OpenError, Options, Position, Query, QueryError, ReadError, Role, Snapshot, Status, VolumeId,
+    CheckpointError, Identity, LogTime, OpenError, Options, Position, Query, QueryError, ReadError, Role, Snapshot,
+    Status, VolumeId,
 };
 
-/// The node that begins a cluster.
-const FIRST_NODE: u64 = 1;
+/// How long a checkpoint that was asked for is waited for before it is asked for again.
+const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
 
 /// Who has heard of a leader, or as a leader of a quorum, no longer ago than this is in touch with the group: some
 /// heartbeats, and less than what may be stamped ahead.
@@ -90,6 +91,9 @@ impl Group {
             None => IdentityRecord { volume: new_volume, member: None },
         };
         file.write(&record)?;
+        // Whose survivor went on alone, and died before its file said so.
+        let member = record.member.map(|identity| identity_by(&machine.shared().state, identity)).transpose();
+        let record = IdentityRecord { member: member.map_err(not_started)?, ..record };
         let joins = cluster.as_ref().filter(|cluster| !cluster.seeds.is_empty());
         let identity = match (record.member, joins) {
             (Some(identity), _) => identity,
@@ -120,24 +124,30 @@ impl Group {
             ended: tokio::sync::Mutex::new(ended),
         });
         let begins = joins.is_none() && identity.node == FIRST_NODE;
-        group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await?;
-        if group.is_alone() {
+        if group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await? {
             group.linearize(patience).await.map_err(not_started)?;
+            // What is told of a replica follows what it does by a moment.
+            let is_led = |metrics: &openraft::RaftMetrics<Types>| metrics.current_leader == Some(identity.node);
+            group.raft.wait(Some(patience)).metrics(is_led, "it leads").await.map_err(not_started)?;
         }
         Ok(group)
     }
 
-    async fn start(&self, begins: bool, address: String) -> Result<(), OpenError> {
+    /// Begins what there is to begin, and says whether this replica is a group of one.
+    async fn start(&self, begins: bool, address: String) -> Result<bool, OpenError> {
         if !self.raft.is_initialized().await.map_err(not_started)? {
             if begins {
                 let members = BTreeMap::from([(self.identity.node, BasicNode { addr: address })]);
                 self.raft.initialize(members).await.map_err(not_started)?;
             }
-        } else if self.is_alone() {
+            return Ok(begins);
+        }
+        let is_alone = self.is_alone();
+        if is_alone {
             // A group of one has nobody to wait for.
             self.raft.trigger().elect(true).await.map_err(not_started)?;
         }
-        Ok(())
+        Ok(is_alone)
     }
 
     /// Whether this replica is the only voter.
@@ -232,6 +242,31 @@ impl Group {
         }
     }
 
+    /// This replica's volume.
+    pub(crate) fn volume(&self) -> VolumeId {
+        self.volume
+    }
+
+    /// Makes the state durable as far as it is applied now, and gives the newest entry that is in it. The log before it
+    /// is then not needed to start again.
+    pub(crate) async fn checkpoint(&self, patience: Duration) -> Result<u64, CheckpointError> {
+        let wanted = self.status().applied_index;
+        let deadline = Instant::now() + patience;
+        loop {
+            self.raft.trigger().snapshot().await.map_err(|fatal| CheckpointError(fatal.to_string()))?;
+            // One that is being made already may be of less: then it is asked for again.
+            let left = CHECKPOINT_LOOK.min(deadline.saturating_duration_since(Instant::now()));
+            let is_made = |metrics: &openraft::RaftMetrics<Types>| {
+                metrics.snapshot.is_some_and(|snapshot| snapshot.index >= wanted)
+            };
+            match self.raft.wait(Some(left)).metrics(is_made, "checkpointed").await {
+                Ok(metrics) => return Ok(metrics.snapshot.map_or(wanted, |snapshot| snapshot.index)),
+                Err(error) if Instant::now() >= deadline => return Err(CheckpointError(error.to_string())),
+                Err(_) => {}
+            }
+        }
+    }
+
     /// Ends the replica, then makes its state durable.
     pub(crate) async fn shutdown(&self) -> Result<(), QueryError> {
         if let Err(error) = self.raft.shutdown().await {
@@ -278,6 +313,12 @@ fn open_files(
         disk.sync_folder(folder).map_err(|source| OpenError::Io { path: folder.to_owned(), source })?;
     }
     Ok((log, machine))
+}
+
+/// The identity of a replica by its facts: they name the cluster where it is not the one that it was taken into.
+pub(super) fn identity_by(state: &State, identity: Identity) -> Result<Identity, QueryError> {
+    let cluster = Query::new(state.read()?).cluster()?.unwrap_or(identity.cluster);
+    Ok(Identity { cluster, ..identity })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]

@@ -162,6 +162,7 @@ impl Group {
             Request::ReadIndex => self.confirm_reads().await,
             Request::Join { volume, node, address } => self.take_in(volume, node, address).await,
             Request::Change(change) => self.change(change).await,
+            Request::Members => self.describe(),
             other => Reply::NotUnderstood(format!("{other:?} is not for a leader")),
         }
     }
@@ -183,7 +184,7 @@ impl Group {
         }
     }
 
-    async fn confirm_reads(&self) -> Reply {
+    pub(super) async fn confirm_reads(&self) -> Reply {
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
             Ok(linearizer) => Reply::ReadIndex(linearizer.read_log_id().index()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => not_leader(forward),

@@ -251,13 +251,13 @@ pub(crate) fn applied_id(rows: &ReadRows) -> Result<Option<(u64, u64)>, QueryErr
     Ok(applied.map(|applied| (applied.leader_id.term, applied.index)))
 }
 
-fn decide(apply: &mut Apply<'_>, command: Option<Proposal>) -> Result<Option<Outcome>, QueryError> {
+pub(super) fn decide(apply: &mut Apply<'_>, command: Option<Proposal>) -> Result<Option<Outcome>, QueryError> {
     let Some(Proposal(bytes)) = command else { return Ok(None) };
     let envelope: Envelope = decode(&bytes).map_err(|error| QueryError::Damaged(format!("a command: {error}")))?;
     apply.apply(envelope).map(Some)
 }
 
-fn read_consensus(rows: &ReadRows) -> Result<(Option<LogId>, StoredMembership), QueryError> {
+pub(super) fn read_consensus(rows: &ReadRows) -> Result<(Option<LogId>, StoredMembership), QueryError> {
     let Some(bytes) = rows.get(CONSENSUS, ())? else { return Ok(Default::default()) };
     let damaged = |why: String| QueryError::Damaged(format!("how far the log is applied: {why}"));
     let record: AppliedRecord = decode(&bytes).map_err(|error| damaged(error.to_string()))?;

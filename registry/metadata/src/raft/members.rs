@@ -13,18 +13,21 @@ use tokio::time::{Instant, interval};
 use super::config::Types;
 use super::group::Group;
 use super::leader::{Unanswered, not_leader};
-use super::messages::{ChangeRefusal, MemberChange, Message, ProposeReply, Reply, Request};
+use super::messages::{ChangeRefusal, MemberChange, MemberRecord, MembersReply, Message, ProposeReply, Reply, Request};
 use super::peers::decode_reply;
+use super::plan::{Plan, is_in_contact, plan};
 use crate::encoding::{decode, encode};
 
-use crate::{AllocateNode, ClusterOptions, CommandId, Envelope, Identity, LogTime, Outcome, VolumeId};
-
-/// Entries that a learner may be behind when it gets a vote: what a follower catches up with in a heartbeat or two.
-const CAUGHT_UP: u64 = 1_000;
+use crate::state::FIRST_NODE;
+use crate::{AllocateNode, ClusterOptions, CommandId, Envelope, Identity, LogTime, NameFirstVolume, Outcome, VolumeId};
 
 /// How long a seed may take to answer a volume that wants to join, and the pause between rounds.
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long a transfer of leadership may take: the round of votes that the successor asks for, or an ordinary election if
+/// it is lost in that moment.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a member may take to note where another one is.
 const NOTE_PATIENCE: Duration = Duration::from_secs(1);
@@ -34,6 +37,8 @@ const NOTE_PATIENCE: Duration = Duration::from_secs(1);
 pub struct Member {
     /// Its id.
     pub node: u64,
+    /// Its volume, where the facts name it.
+    pub volume: Option<VolumeId>,
     /// Where the others reach it.
     pub address: String,
     /// Whether its acknowledgement counts towards a quorum.
@@ -42,6 +47,43 @@ pub struct Member {
     pub matched_index: Option<u64>,
     /// When it acknowledged anything last: known to the leader only.
     pub last_contact: Option<Duration>,
+}
+
+/// The members of the group, as one of them sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// Who leads, and then whose view this is; `None` if nobody answered as the leader, and it is this replica's own.
+    pub leader: Option<u64>,
+    /// The Raft term.
+    pub term: u64,
+    /// The newest entry of the log of whoever's view this is.
+    pub last_index: u64,
+    /// In the order of their ids.
+    pub members: Vec<Member>,
+}
+
+impl Members {
+    /// How many voters there are.
+    pub fn voters(&self) -> u64 {
+        self.members.iter().filter(|member| member.is_voter).count() as u64
+    }
+
+    /// How many of them must agree.
+    pub fn quorum(&self) -> u64 {
+        self.voters() / 2 + 1
+    }
+
+    /// How many of them answer the leader; only a leader knows.
+    pub fn voters_in_contact(&self) -> Option<u64> {
+        self.leader?;
+        Some(self.members.iter().filter(|member| member.is_voter && is_in_contact(member)).count() as u64)
+    }
+
+    /// How many entries a member lacks of those that the leader has; only a leader knows.
+    pub fn lag(&self, member: &Member) -> Option<u64> {
+        self.leader?;
+        member.matched_index.map(|matched| self.last_index.saturating_sub(matched))
+    }
 }
 
 /// Asks the seeds, until one of them says where the leader is and that one has taken the volume in.
@@ -75,26 +117,56 @@ pub(super) async fn join(volume: VolumeId, options: &ClusterOptions) -> Identity
 impl Group {
     /// Every member, in the order of their ids.
     pub(crate) fn members(&self) -> Vec<Member> {
+        let volumes = self.volumes();
+        let me = self.identity.node;
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
-        let member = |(node, at): (&u64, &BasicNode)| Member {
-            node: *node,
-            address: at.addr.clone(),
-            is_voter: voters.contains(node),
-            matched_index: metrics
-                .replication
-                .as_ref()
-                .and_then(|matched| matched.get(node).copied().flatten())
-                .map(|id| id.index),
-            last_contact: metrics
-                .heartbeat
-                .as_ref()
-                .and_then(|heard| heard.get(node).copied().flatten())
-                .map(|at| at.elapsed()),
+        let leads = metrics.current_leader == Some(me);
+        let member = |(node, at): (&u64, &BasicNode)| {
+            let matched = metrics.replication.as_ref().and_then(|matched| matched.get(node).copied().flatten());
+            let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(node).copied().flatten());
+            let is_leader = leads && *node == me;
+            Member {
+                node: *node,
+                volume: volumes.get(node).copied(),
+                address: at.addr.clone(),
+                is_voter: voters.contains(node),
+                matched_index: if is_leader { metrics.last_log_index } else { matched.map(|id| id.index) },
+                last_contact: if is_leader { Some(Duration::ZERO) } else { heard.map(|at| at.elapsed()) },
+            }
         };
         membership.nodes().map(member).collect()
+    }
+
+    /// The volumes of all nodes that ever joined, by their ids, and this replica's own. Facts that cannot be read tell
+    /// of none: what else there is to say of the members does not depend on them.
+    fn volumes(&self) -> BTreeMap<u64, VolumeId> {
+        let known = self.query().and_then(|query| query.volumes()).unwrap_or_default();
+        known.into_iter().chain([(self.identity.node, self.volume)]).collect()
+    }
+
+    /// The members as the leader sees them; or, if none answers in time, as this replica does.
+    pub(crate) async fn view(&self, patience: Duration) -> Members {
+        let asked = self.ask_leader(Request::Members, Instant::now() + patience).await;
+        if let Ok(Reply::Members(MembersReply { leader, term, last_index, members })) = asked {
+            let members = members.into_iter().map(Into::into).collect();
+            return Members { leader: Some(leader), term, last_index, members };
+        }
+        let status = self.status();
+        Members { leader: None, term: status.term, last_index: status.last_log_index, members: self.members() }
+    }
+
+    /// What this replica knows of the members, if it leads.
+    pub(super) fn describe(&self) -> Reply {
+        let status = self.status();
+        if status.leader != Some(self.identity.node) {
+            return Reply::NotLeader(self.leader());
+        }
+        let members = self.members().into_iter().map(Into::into).collect();
+        let (leader, term, last_index) = (self.identity.node, status.term, status.last_log_index);
+        Reply::Members(MembersReply { leader, term, last_index, members })
     }
 
     /// Lets the leader change the members.
@@ -102,29 +174,36 @@ impl Group {
         match self.ask_leader(Request::Change(change), Instant::now() + patience).await {
             Ok(Reply::Change(result)) => result,
             Ok(other) => Err(ChangeRefusal::Unknown(format!("the leader answered with {other:?}"))),
-            Err(Unanswered { why, .. }) => Err(ChangeRefusal::Unknown(why)),
+            Err(Unanswered { may_be_done: true, why }) => Err(ChangeRefusal::Unknown(why)),
+            Err(Unanswered { may_be_done: false, why }) => Err(ChangeRefusal::NoLeader(why)),
         }
     }
 
     /// Tells every member where this replica is reached, since addresses change; the leader lets the group agree on it.
-    pub(crate) async fn announce(&self, address: &str, patience: Duration) -> Result<(), String> {
+    pub(crate) async fn announce(&self, address: &str, patience: Duration) -> Result<(), AnnounceError> {
         let Identity { node, .. } = self.identity;
         let request = Request::Join { volume: self.volume, node: Some(node), address: address.to_owned() };
         let others = self.members().into_iter().filter(|member| member.node != node);
+        // Who is not reached is told by what the group agrees on.
         let told = others.map(async |member| {
-            // Who is not reached is told by what the group agrees on.
-            let _ = self.peers.ask(Some(member.node), &member.address, request.clone(), NOTE_PATIENCE).await;
+            self.peers.ask(Some(member.node), &member.address, request.clone(), NOTE_PATIENCE).await
         });
-        futures_util::future::join_all(told).await;
+        let told = futures_util::future::join_all(told).await;
+        // Whoever was taken out hears of no leader any more; but where it is, it answers here.
+        if told.iter().any(|reply| matches!(reply, Ok(Reply::Removed))) {
+            return Err(AnnounceError::Removed(node));
+        }
         match self.ask_leader(request, Instant::now() + patience).await {
             Ok(Reply::Join(identity)) if identity == self.identity => Ok(()),
-            Ok(other) => Err(format!("the leader answered with {other:?}")),
-            Err(Unanswered { why, .. }) => Err(why),
+            Ok(Reply::Removed) => Err(AnnounceError::Removed(node)),
+            Ok(other) => Err(AnnounceError::NoLeader(format!("the leader answered with {other:?}"))),
+            Err(Unanswered { why, .. }) => Err(AnnounceError::NoLeader(why)),
         }
     }
 
     /// Takes a volume in: allocates its node id, makes it a learner, notes its address.
     pub(super) async fn take_in(&self, volume: VolumeId, node: Option<u64>, address: String) -> Reply {
+        let is_blank = node.is_none();
         let node = match node {
             Some(node) => node,
             None => match self.node_of(volume).await {
@@ -132,6 +211,9 @@ impl Group {
                 Err(reply) => return reply,
             },
         };
+        if !is_blank && node == FIRST_NODE {
+            self.name_first_volume(volume).await;
+        }
         let at = BasicNode { addr: address };
         let known = {
             let metrics = self.raft.metrics();
@@ -144,11 +226,28 @@ impl Group {
             Some(known) if known == at => return joined,
             // The volume's id says that it is the same replica, so its votes stay its own.
             Some(_) => ChangeMembers::SetNodes(nodes),
-            None => ChangeMembers::AddNodes(nodes),
+            None if is_blank => ChangeMembers::AddNodes(nodes),
+            // A node has its id from a group that had taken it in before, so that somebody has taken it out since. Of
+            // that only a leader can be sure who still leads.
+            None => {
+                let confirmed = self.confirm_reads().await;
+                return if matches!(confirmed, Reply::ReadIndex(_)) { Reply::Removed } else { confirmed };
+            }
         };
         match self.raft.change_membership(change, true).await {
             Ok(_) => joined,
             Err(error) => refused(error).unwrap_or_else(|refusal| Reply::Failed(refusal.to_string())),
+        }
+    }
+
+    /// Lets the facts know the volume of the node that began the cluster. If they do not now, the next start tells them.
+    async fn name_first_volume(&self, volume: VolumeId) {
+        let is_known =
+            self.query().and_then(|query| query.volumes()).is_ok_and(|known| known.contains_key(&FIRST_NODE));
+        if !is_known {
+            let command = NameFirstVolume { volume }.into();
+            let envelope = Envelope { id: CommandId(volume.0), at: LogTime(0), command };
+            self.commit(encode(&envelope).into(), Instant::now() + JOIN_PATIENCE).await;
         }
     }
 
@@ -175,7 +274,7 @@ impl Group {
         let members = self.members();
         let plan = match plan(change, &members, self.identity.node, self.status().last_log_index) {
             Ok(Plan::Nothing) => return Reply::Change(Ok(())),
-            Ok(Plan::Transfer(to)) => return self.transfer(to).await,
+            Ok(Plan::Transfer(to)) => return Reply::Change(self.transfer(to).await),
             Ok(Plan::Change(change)) => change,
             Err(refusal) => return Reply::Change(Err(refusal)),
         };
@@ -185,62 +284,47 @@ impl Group {
         }
     }
 
-    async fn transfer(&self, to: u64) -> Reply {
-        if let Err(fatal) = self.raft.trigger().transfer_leader(to).await {
-            return Reply::Failed(fatal.to_string());
+    /// Hands leadership over to a voter, and waits until somebody else leads.
+    async fn transfer(&self, to: u64) -> Result<(), ChangeRefusal> {
+        let unknown = |error: &dyn std::fmt::Display| ChangeRefusal::Unknown(error.to_string());
+        self.raft.trigger().transfer_leader(to).await.map_err(|fatal| unknown(&fatal))?;
+        let me = self.identity.node;
+        let is_led = |metrics: &openraft::RaftMetrics<Types>| metrics.current_leader.is_some_and(|leader| leader != me);
+        let led = self.raft.wait(Some(TRANSFER_PATIENCE)).metrics(is_led, "leadership is handed over").await;
+        match led.map_err(|error| unknown(&error))?.current_leader {
+            Some(leader) if leader == to => Ok(()),
+            other => Err(ChangeRefusal::Unknown(format!("{other:?} leads instead of node {to}"))),
         }
-        let led = self.raft.wait(Some(JOIN_PATIENCE)).current_leader(to, "leadership is handed over").await;
-        Reply::Change(led.map(drop).map_err(|error| ChangeRefusal::Unknown(error.to_string())))
     }
 }
 
-/// What a change comes to.
-#[derive(Debug, PartialEq, Eq)]
-enum Plan {
-    /// It is so already.
-    Nothing,
-    Change(ChangeMembers<u64, BasicNode>),
-    Transfer(u64),
+/// Why this replica's place was not noted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnnounceError {
+    /// No leader noted it in time: try again.
+    #[error("no leader noted it: {0}")]
+    NoLeader(String),
+    /// It is in the cluster no longer.
+    #[error(
+        "node {0} was removed from its cluster, which goes on without it; to take part again, it needs an empty data \
+         folder, with which it joins as a new node"
+    )]
+    Removed(u64),
 }
 
-/// Judges a change by what the leader `me` knows.
-fn plan(change: MemberChange, members: &[Member], me: u64, last_index: u64) -> Result<Plan, ChangeRefusal> {
-    let find = |node| members.iter().find(|member| member.node == node).ok_or(ChangeRefusal::UnknownNode(node));
-    let unfit = |node, what: &str| Err(ChangeRefusal::Unfit { node, what: what.to_owned() });
-    let voters = members.iter().filter(|member| member.is_voter).count();
-    let has_caught_up = |member: &Member| member.matched_index.is_some_and(|index| index + CAUGHT_UP >= last_index);
-    let only = |node| BTreeSet::from([node]);
-    match change {
-        MemberChange::Promote { node } => match find(node)? {
-            member if member.is_voter => Ok(Plan::Nothing),
-            member if !has_caught_up(member) => unfit(node, "a learner that has not caught up yet"),
-            _ => Ok(Plan::Change(ChangeMembers::AddVoterIds(only(node)))),
-        },
-        MemberChange::Remove { node } => match find(node) {
-            Err(_) => Ok(Plan::Nothing),
-            Ok(_) if node == me => unfit(node, "the leader: hand over its leadership first"),
-            Ok(member) if !member.is_voter => Ok(Plan::Change(ChangeMembers::RemoveNodes(only(node)))),
-            Ok(_) if voters == 1 => unfit(node, "the last voter"),
-            Ok(_) => Ok(Plan::Change(ChangeMembers::RemoveVoters(only(node)))),
-        },
-        MemberChange::Replace { lost, by } => match (find(lost), find(by)?) {
-            (Err(_), member) if member.is_voter => Ok(Plan::Nothing),
-            (Err(refusal), _) => Err(refusal),
-            (Ok(_), _) if lost == me => unfit(lost, "the leader"),
-            (Ok(lost), _) if !lost.is_voter => unfit(lost.node, "not a voter"),
-            (Ok(_), member) if member.is_voter => unfit(by, "a voter already"),
-            (Ok(_), member) if !has_caught_up(member) => unfit(by, "a learner that has not caught up yet"),
-            (Ok(_), _) => {
-                let stay = members.iter().filter(|member| member.is_voter && member.node != lost);
-                let voters = stay.map(|member| member.node).chain([by]).collect();
-                Ok(Plan::Change(ChangeMembers::ReplaceAllVoters(voters)))
-            }
-        },
-        MemberChange::TransferLeadership { to } => match find(to)? {
-            _ if to == me => Ok(Plan::Nothing),
-            member if !member.is_voter => unfit(to, "not a voter"),
-            _ => Ok(Plan::Transfer(to)),
-        },
+impl From<Member> for MemberRecord {
+    fn from(member: Member) -> Self {
+        let Member { node, volume, address, is_voter, matched_index, last_contact } = member;
+        let last_contact_ms = last_contact.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
+        Self { node, volume, address, is_voter, matched_index, last_contact_ms }
+    }
+}
+
+impl From<MemberRecord> for Member {
+    fn from(record: MemberRecord) -> Self {
+        let MemberRecord { node, volume, address, is_voter, matched_index, last_contact_ms } = record;
+        let last_contact = last_contact_ms.map(Duration::from_millis);
+        Self { node, volume, address, is_voter, matched_index, last_contact }
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) enum Request {
     Change(MemberChange),
     /// To answer when the entry of this index is applied.
     AwaitApplied(u64),
+    /// Of the leader: what it knows of the members.
+    Members,
 }
 
 /// Raft, figure 2: `AppendEntries`.
@@ -103,6 +105,11 @@ pub enum MemberChange {
         /// The voter.
         to: u64,
     },
+    /// Makes another voter the leader: the one that is nearest to the leader's log.
+    HandOver {
+        /// The leader that is to be one no longer.
+        from: u64,
+    },
 }
 
 /// What is answered. By position in this list: append only.
@@ -126,6 +133,30 @@ pub(super) enum Reply {
     Change(Result<(), ChangeRefusal>),
     /// It is applied.
     Applied,
+    /// By the leader.
+    Members(MembersReply),
+    /// The node that asks to be noted was taken out of the cluster.
+    Removed,
+}
+
+/// The members, as the leader sees them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MembersReply {
+    pub leader: u64,
+    pub term: u64,
+    /// The newest entry of its log.
+    pub last_index: u64,
+    pub members: Vec<MemberRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MemberRecord {
+    pub node: u64,
+    pub volume: Option<VolumeId>,
+    pub address: String,
+    pub is_voter: bool,
+    pub matched_index: Option<u64>,
+    pub last_contact_ms: Option<u64>,
 }
 
 /// Where the leader is.
@@ -192,6 +223,50 @@ pub enum ChangeRefusal {
     /// The group did not agree, or not in time: look at the members, then try again.
     #[error("the change of the members may or may not have been made: {0}")]
     Unknown(String),
+    /// A learner has to catch up first.
+    #[error("node {node} has not caught up yet: it is {} behind", lag_text(*.lag))]
+    Behind {
+        /// The learner.
+        node: u64,
+        /// Entries that it lacks, where it has acknowledged any.
+        lag: Option<u64>,
+    },
+    /// Without the last voter there is no cluster.
+    #[error("node {0} is the last voter")]
+    LastVoter(u64),
+    /// The leader cannot be taken out.
+    #[error("node {0} leads")]
+    Leads(u64),
+    /// Of the voters that would be left, too few are in contact to agree on anything.
+    #[error(
+        "without node {node} there are {voters} voters, of which {needed} must agree, and {in_contact} are in contact"
+    )]
+    Quorum {
+        /// The voter that was to go.
+        node: u64,
+        /// How many are left without it.
+        voters: u64,
+        /// How many of those answer the leader.
+        in_contact: u64,
+        /// How many of them must agree.
+        needed: u64,
+    },
+    /// A leader must have a vote.
+    #[error("node {0} has no vote")]
+    NoVote(u64),
+    /// A leader must be in contact with the present one.
+    #[error("node {0} does not answer the leader")]
+    Silent(u64),
+    /// No other voter is in contact and has caught up.
+    #[error("no other voter could lead")]
+    NoSuccessor,
+    /// No leader is known: the change was not made.
+    #[error("no leader takes the change: {0}")]
+    NoLeader(String),
+}
+
+fn lag_text(lag: Option<u64>) -> String {
+    lag.map_or_else(|| "an unknown number of entries".to_owned(), |lag| format!("{lag} entries"))
 }
 
 #[cfg(test)]
@@ -233,6 +308,8 @@ mod tests {
                 ("replace", message(Request::Change(MemberChange::Replace { lost: 2, by: 4 }))),
                 ("await-applied", message(Request::AwaitApplied(300))),
                 ("transfer", message(Request::Change(MemberChange::TransferLeadership { to: 3 }))),
+                ("hand-over", message(Request::Change(MemberChange::HandOver { from: 1 }))),
+                ("members", message(Request::Members)),
             ],
         );
     }
@@ -242,6 +319,16 @@ mod tests {
         let why = || "why".to_owned();
         let transfer = TransferRefusal::VoteChanged { expected: vote(), actual: vote() };
         let flush = TransferRefusal::LogNotFlushed { expected: Some(id(2)), actual: None };
+        let quorum = ChangeRefusal::Quorum { node: 3, voters: 2, in_contact: 1, needed: 2 };
+        let member = MemberRecord {
+            node: 3,
+            volume: Some(VolumeId(9)),
+            address: "three:5001".to_owned(),
+            is_voter: true,
+            matched_index: Some(299),
+            last_contact_ms: Some(70),
+        };
+        let members = MembersReply { leader: 1, term: 2, last_index: 300, members: vec![member] };
         check(
             "peer-reply",
             &[
@@ -272,6 +359,16 @@ mod tests {
                 ("unfit", Reply::Change(Err(ChangeRefusal::Unfit { node: 3, what: why() }))),
                 ("in-progress", Reply::Change(Err(ChangeRefusal::InProgress))),
                 ("change-unknown", Reply::Change(Err(ChangeRefusal::Unknown(why())))),
+                ("behind", Reply::Change(Err(ChangeRefusal::Behind { node: 3, lag: Some(5_000) }))),
+                ("last-voter", Reply::Change(Err(ChangeRefusal::LastVoter(1)))),
+                ("leads", Reply::Change(Err(ChangeRefusal::Leads(1)))),
+                ("quorum", Reply::Change(Err(quorum))),
+                ("no-vote", Reply::Change(Err(ChangeRefusal::NoVote(3)))),
+                ("silent", Reply::Change(Err(ChangeRefusal::Silent(3)))),
+                ("no-successor", Reply::Change(Err(ChangeRefusal::NoSuccessor))),
+                ("no-leader", Reply::Change(Err(ChangeRefusal::NoLeader(why())))),
+                ("members", Reply::Members(members)),
+                ("removed", Reply::Removed),
             ],
         );
     }

@@ -21,19 +21,22 @@ mod machine;
 mod members;
 mod messages;
 mod peers;
+mod plan;
 pub(crate) mod rebuild;
 mod receive_snapshot;
 mod records;
 mod segment;
 mod send_snapshot;
+mod survivor;
 mod writer;
 
 pub use entries::{EntriesError, LogEntry};
 pub(crate) use group::Group;
 pub(crate) use machine::applied_id;
-pub use members::Member;
+pub use members::{AnnounceError, Member, Members};
 pub use messages::{ChangeRefusal, MemberChange};
 pub use rebuild::{Rebuild, RebuildError, Until};
+pub use survivor::{Holding, Survivor, SurvivorError};
 
 #[cfg(test)]
 mod catch_up;

@@ -203,6 +203,8 @@ impl Rebuild {
         let last = id(self.term.max(1), self.entries.saturating_sub(1));
         self.state.write(Sync::Checkpoint, |apply| {
             apply.fork_history(history)?;
+            // A cluster of its own begins with these facts.
+            apply.forget_cluster()?;
             apply.put_consensus(&consensus(last)?)
         })?;
         let path = self.folder.join("log");

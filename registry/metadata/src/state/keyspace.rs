@@ -16,7 +16,7 @@ use super::rows::{
     ChangeRow, DedupRow, Head, KeyRow, ManifestRow, MembershipRow, ObjectRow, PartRow, ReferrerRow, RepositoryRow,
     UploadRow,
 };
-use crate::{CommandId, History, LogTime, Position, VolumeId};
+use crate::{ClusterId, CommandId, History, LogTime, Position, VolumeId};
 
 /// The counters and clocks of the whole state.
 pub(crate) const HEAD: Region<(), Head> = Region::new(0x01);
@@ -24,6 +24,9 @@ pub(crate) const HEAD: Region<(), Head> = Region::new(0x01);
 pub(crate) const CONSENSUS: Region<(), Vec<u8>> = Region::new(0x02);
 /// Which history this is.
 pub(crate) const HISTORY: Region<(), History> = Region::new(0x03);
+
+/// Which cluster's facts these are, where that is not the one that the replica was taken into: its survivor went on alone.
+pub(crate) const CLUSTER: Region<(), ClusterId> = Region::new(0x04);
 
 /// Repositories that hold anything.
 pub(crate) const REPOSITORIES: Region<RepositoryName, RepositoryRow> = Region::new(0x10);
@@ -486,6 +489,7 @@ mod tests {
             ("head", HEAD.key(())),
             ("consensus", CONSENSUS.key(())),
             ("history", HISTORY.key(())),
+            ("cluster", CLUSTER.key(())),
             ("repository", REPOSITORIES.key(name)),
             ("tag", TAGS.key((name, tag))),
             ("tag-of", TAGS_OF.key((name, digest, tag))),

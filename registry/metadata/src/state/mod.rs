@@ -22,7 +22,7 @@ mod table;
 use std::io;
 use std::path::Path;
 
-pub(crate) use apply::{Apply, CHANGES_KEPT};
+pub(crate) use apply::{Apply, CHANGES_KEPT, FIRST_NODE};
 pub(crate) use export::{Export, Piece, Pieces};
 use redb::{Database, DatabaseError, Durability, ReadableDatabase, StorageBackend, TableError};
 #[cfg(test)]

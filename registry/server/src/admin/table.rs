@@ -7,6 +7,20 @@ pub(super) fn columns(rows: &[(&str, String)]) -> String {
     lines.collect::<Vec<_>>().join("\n") + "\n"
 }
 
+/// Columns under their names, each as wide as its longest entry.
+pub(super) fn table<const COLUMNS: usize>(head: [&str; COLUMNS], rows: &[[String; COLUMNS]]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or_default()
+    };
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |cells: [&str; COLUMNS]| {
+        let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().fold(line(head), |text, row| text + &line(std::array::from_fn(|column| row[column].as_str())))
+}
+
 /// A number of bytes in the largest unit that it fills.
 pub(crate) fn bytes(bytes: u64) -> String {
     let units = [("TiB", 1_u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];

@@ -1,17 +1,19 @@
-//! Where the other replicas reach this one.
+//! Where the other replicas reach this one, and, under `/admin/v1/`, whoever else has a certificate of the cluster.
 
 use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper::service::service_fn;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use roadstead_metadata::Metadata;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -26,6 +28,9 @@ use crate::tasks::TaskResult;
 
 /// Where messages are posted.
 pub(super) const PATH: &str = "/peer/v1";
+
+/// What the paths of the admin API begin with.
+const ADMIN: &str = "/admin/";
 
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,14 +51,33 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct PeerListener {
     socket: TcpListener,
     credentials: Credentials,
-    metadata: Arc<OnceLock<Metadata>>,
+    answering: Answering,
     connections: TaskTracker,
 }
 
+/// What is answered from, once it is open. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Answering {
+    metadata: Arc<OnceLock<Metadata>>,
+    admin: Arc<OnceLock<Router>>,
+}
+
+impl Answering {
+    /// Lets messages of replicas be answered.
+    pub(crate) fn open(&self, metadata: &Metadata) {
+        let _known = self.metadata.set(metadata.clone());
+    }
+
+    /// Lets requests to the admin API be answered.
+    pub(crate) fn serve_admin(&self, admin: Router) {
+        let _known = self.admin.set(admin);
+    }
+}
+
 impl PeerListener {
-    /// Answers from `metadata` once it is open; until then others are told to come back.
-    pub(crate) fn new(socket: TcpListener, credentials: Credentials, metadata: Arc<OnceLock<Metadata>>) -> Self {
-        Self { socket, credentials, metadata, connections: TaskTracker::new() }
+    /// Answers from what is open; as long as that is nothing, others are told to come back.
+    pub(crate) fn new(socket: TcpListener, credentials: Credentials, answering: Answering) -> Self {
+        Self { socket, credentials, answering, connections: TaskTracker::new() }
     }
 
     /// Accepts until `stop`.
@@ -91,10 +115,10 @@ impl PeerListener {
         socket.set_nodelay(true)?;
         let acceptor = TlsAcceptor::from(self.credentials.server()?);
         let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(socket)).await??;
-        let metadata = Arc::clone(&self.metadata);
+        let answering = self.answering.clone();
         let service = service_fn(move |request| {
-            let metadata = Arc::clone(&metadata);
-            async move { Ok::<_, Infallible>(answer(&metadata, request).await) }
+            let answering = answering.clone();
+            async move { Ok::<_, Infallible>(answer(&answering, request).await) }
         });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -108,16 +132,22 @@ impl PeerListener {
     }
 }
 
-async fn answer(metadata: &OnceLock<Metadata>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(answering: &Answering, request: Request<Incoming>) -> Response<Body> {
     let respond = |status: StatusCode, body: Bytes| {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         response
     };
+    let unavailable = || respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new());
+    if request.uri().path().starts_with(ADMIN) {
+        let Some(admin) = answering.admin.get() else { return unavailable() };
+        let answered = TowerToHyperService::new(admin.clone()).call(request.map(Body::new)).await;
+        return answered.unwrap_or_else(|never: Infallible| match never {});
+    }
     if request.method() != Method::POST || request.uri().path() != PATH {
         return respond(StatusCode::NOT_FOUND, Bytes::new());
     }
-    let Some(metadata) = metadata.get() else { return respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new()) };
+    let Some(metadata) = answering.metadata.get() else { return unavailable() };
     match Limited::new(request.into_body(), MAX_MESSAGE_BYTES).collect().await {
         Ok(message) => respond(StatusCode::OK, metadata.answer(&message.to_bytes()).await),
         Err(_) => respond(StatusCode::PAYLOAD_TOO_LARGE, Bytes::new()),

@@ -1,9 +1,10 @@
-//! What a replica does to be a member: says where it is, and asks for a vote when it has caught up.
+//! What a replica does to be a member: says where it is, asks for a vote when it has caught up, and notices when it was
+//! taken out.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use roadstead_metadata::{MemberChange, Metadata, Role};
+use roadstead_metadata::{AnnounceError, MemberChange, Metadata, Role};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info};
 
@@ -12,6 +13,9 @@ use crate::tasks::TaskResult;
 
 /// How often it looks whether it has caught up, and tries again what failed.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// A leader of which nothing is heard for so long, and no other: longer than an election.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// A replica on its way into its cluster.
 pub(crate) struct Member {
@@ -24,7 +28,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Ends when the replica is what it wants to be.
+    /// Does not end by itself; fails if the replica was taken out of its cluster.
     pub(crate) async fn run(self: Arc<Self>) -> TaskResult {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -39,14 +43,28 @@ impl Member {
             if !is_announced {
                 match self.metadata.announce(&self.address).await {
                     Ok(()) => is_announced = true,
+                    Err(error @ AnnounceError::Removed(_)) => return Err(error.into()),
                     Err(error) => debug!(reason = %error, "the others do not know yet where this replica is: {error}"),
                 }
             }
             if is_announced && self.metadata.linearize().await.is_ok() {
                 self.health.ready();
                 if self.is_settled().await {
-                    return Ok(());
+                    return self.stay().await;
                 }
+            }
+        }
+    }
+
+    /// Asks the others what has become of it whenever it hears of no leader: they may have taken it out.
+    async fn stay(&self) -> TaskResult {
+        let mut looks = interval(SILENCE);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let is_silent = self.metadata.status().contact.is_none_or(|contact| contact > SILENCE);
+            if is_silent && let Err(error @ AnnounceError::Removed(_)) = self.metadata.announce(&self.address).await {
+                return Err(error.into());
             }
         }
     }

@@ -1,12 +1,12 @@
 //! Makes a replica's end of the cluster out of the settings.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use roadstead_metadata::{ClusterOptions, Metadata};
+use roadstead_metadata::ClusterOptions;
 use tokio::net::TcpListener;
 
 use super::credentials::{Credentials, TrustFile};
-use super::listener::PeerListener;
+use super::listener::{Answering, PeerListener};
 use super::transport::Transport;
 use crate::ambient::SystemClock;
 use crate::failure::Failure;
@@ -14,9 +14,6 @@ use crate::settings::{Cluster, ClusterCredentials};
 use crate::tasks::{Supervisor, TaskKind};
 use crate::tls::Certificate;
 use crate::watched::Watched;
-
-/// What the others ask, once it is open.
-pub(crate) type Answering = Arc<OnceLock<Metadata>>;
 
 /// Listens for other replicas on `socket`, and says how they are reached. They are answered as soon as there is metadata
 /// to answer from.
@@ -27,7 +24,7 @@ pub(crate) fn connect(
 ) -> anyhow::Result<(ClusterOptions, Answering)> {
     let credentials = credentials(&cluster.credentials, supervisor)?;
     let answering = Answering::default();
-    let listener = Arc::new(PeerListener::new(socket, credentials.clone(), Arc::clone(&answering)));
+    let listener = Arc::new(PeerListener::new(socket, credentials.clone(), answering.clone()));
     supervisor.spawn(TaskKind::PeerListener, move |stop| Arc::clone(&listener).run(stop));
     let options = ClusterOptions {
         transport: Arc::new(Transport::new(credentials)),

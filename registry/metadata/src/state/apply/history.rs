@@ -1,8 +1,8 @@
 //! Naming a history, and beginning one that goes on from another.
 
 use super::{Apply, Halt};
-use crate::state::keyspace::{CHANGES, HISTORY};
-use crate::{BeginHistory, History, NeverRefused, Position, QueryError};
+use crate::state::keyspace::{CHANGES, CLUSTER, HISTORY};
+use crate::{BeginHistory, ClusterId, History, NeverRefused, Position, QueryError};
 
 /// Changes renamed at once.
 const CHANGES_AT_ONCE: usize = 1_000;
@@ -16,6 +16,22 @@ impl Apply<'_> {
         let history = History { id, storage, incarnation: 1, parent: None, begun: self.now() };
         self.rows.put(HISTORY, (), &history)?;
         Ok(history)
+    }
+
+    /// Which history this is, if it has a name.
+    pub(crate) fn history(&self) -> Result<Option<History>, QueryError> {
+        self.rows.get(HISTORY, ())
+    }
+
+    /// Says which cluster's facts these are.
+    pub(crate) fn name_cluster(&mut self, cluster: ClusterId) -> Result<(), QueryError> {
+        self.rows.put(CLUSTER, (), &cluster)
+    }
+
+    /// Leaves it to whoever opens the facts next which cluster's they are, as its first node.
+    pub(crate) fn forget_cluster(&mut self) -> Result<(), QueryError> {
+        self.forget_first_volume()?;
+        self.rows.remove(CLUSTER, ())
     }
 
     /// Goes on as a history of its own. Its feed has another epoch, in which all changes that are kept are the same: who

@@ -12,6 +12,8 @@ mod node;
 mod quarantine;
 mod upload;
 
+pub(crate) use node::FIRST_NODE;
+
 use roadstead_oci::RepositoryName;
 
 use super::keyspace::{CHANGES, CONSENSUS, DEDUP, DEDUP_BY_AGE, HEAD, REPOSITORIES};
@@ -124,6 +126,9 @@ impl<'txn> Apply<'txn> {
             Command::TouchBlob(operation) => Outcome::TouchBlob(settle(self.touch_blob(operation))?),
             Command::SetQuarantine(operation) => Outcome::SetQuarantine(settle(self.set_quarantine(operation))?),
             Command::CollectBlobs(operation) => Outcome::CollectBlobs(settle(self.collect_blobs(&operation))?),
+            Command::NameFirstVolume(operation) => {
+                Outcome::NameFirstVolume(settle(self.name_first_volume(&operation))?)
+            }
             Command::AllocateNode(operation) => Outcome::AllocateNode(settle(self.allocate_node(&operation))?),
             Command::BeginHistory(operation) => Outcome::BeginHistory(settle(self.begin_history(&operation))?),
         })

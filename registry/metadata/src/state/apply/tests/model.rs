@@ -15,8 +15,9 @@ use crate::state::{Export, State, Sync};
 use crate::{
     AllocateNode, BeginCompletion, BeginMultipart, CancelUpload, CheckpointUpload, ClaimUpload, CollectBlobs, Command,
     CommandId, CondemnKeys, DeleteManifest, DeleteTag, Envelope, Epoch, Examined, ExpireUploads, FinishUpload,
-    ForgetKeys, LinkBlob, LogEntry, LogTime, ManifestContent, MountBlob, NewManifest, OpenUpload, Precondition,
-    PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, Tail, TouchBlob, UnlinkBlob, Until, VolumeId,
+    ForgetKeys, LinkBlob, LogEntry, LogTime, ManifestContent, MountBlob, NameFirstVolume, NewManifest, OpenUpload,
+    Precondition, PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, Tail, TouchBlob, UnlinkBlob, Until,
+    VolumeId,
 };
 
 fn keys() -> impl Strategy<Value = Vec<roadstead_oci::ObjectKey>> {
@@ -134,6 +135,7 @@ fn any_command() -> impl Strategy<Value = Command> {
             .prop_map(|(repo, blob)| TouchBlob { repository: repository(repo), digest: digest(blob) }.into()),
         2 => (0..2_000_u64, 1..3_u32)
             .prop_map(|(before, limit)| CollectBlobs { before: LogTime(before), limit }.into()),
+        1 => (1..4_u128).prop_map(|volume| NameFirstVolume { volume: VolumeId(volume) }.into()),
         1 => (1..4_u128).prop_map(|volume| AllocateNode { volume: VolumeId(volume) }.into()),
         4 => any_manifest().prop_map(Command::from),
         3 => (any_examined(), select(vec![true, true, false]))
