@@ -7,6 +7,8 @@ SHELL := /bin/bash
 # Debug builds of our own crates, optimised ones of everything else: built once, used by dev and test alike.
 BIN := target/debug/roadstead
 RELEASE_BIN := target/release/roadstead
+# Worlds that `make simulation` runs.
+ROADSTEAD_SEEDS ?= 1000
 # Seconds that each fuzz target runs in `make check`.
 FUZZ_SECONDS ?= 10
 # The same inputs for every change, so that a failure is the change's; 0 draws others (for a longer search).
@@ -59,6 +61,11 @@ crash: toolchain ## Kill a registry, and replicas of one, 100 times under load a
 	tests/tools/install test
 	$(BUILD)
 	ROADSTEAD_CRASH_ROUNDS=100 cargo test --locked --workspace --test it -- --include-ignored --test-threads=1 --nocapture crash ledger
+
+.PHONY: simulation
+simulation: toolchain ## Run so many simulated clusters, each from its seed (ROADSTEAD_SEEDS=...; tests/simulation)
+	$(BUILD)
+	ROADSTEAD_SEEDS=$(ROADSTEAD_SEEDS) cargo test --locked --workspace --test simulation -- --nocapture every_promise_holds
 
 .PHONY: bench
 bench: toolchain ## Measure against other registries on this machine (BENCH_ROWS=... BENCH_ROUNDS=...; tests/bench/README.md)

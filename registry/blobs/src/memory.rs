@@ -96,6 +96,11 @@ impl State {
         number: u32,
         content: Bytes,
     ) -> Result<Part, BlobError> {
+        // As where the tag is a hash: the same bytes under the same number are the same part.
+        let former = self.upload(key, id)?.parts.get(&number).filter(|former| former.content == content);
+        if let Some(former) = former {
+            return Ok(former.part.clone());
+        }
         let etag = self.issue();
         let part = Part { number, size: content.len() as u64, etag };
         let written = Written { part: part.clone(), content, persisted: false };

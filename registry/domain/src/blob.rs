@@ -1,6 +1,7 @@
 //! Pulling, mounting and deleting blobs.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use roadstead_blobs::{BlobError, ByteStream, FileStream};
 use roadstead_metadata::{Blob, MountBlob, TouchBlob, UnlinkBlob};
@@ -56,8 +57,14 @@ impl Registry {
     /// Finds a blob for somebody who will rely on its being there, as a client does that pushes an image: it stays for
     /// at least half a grace, if no manifest names it (promise P7).
     pub async fn promise_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<FoundBlob, BlobReadError> {
-        let found = self.find_blob(repository, digest).await?;
+        self.look_at_the_clock();
+        if self.lags.load(Ordering::Relaxed) {
+            // What was deleted after this replica heard of a leader may be collected by now.
+            self.linearize().await?;
+            self.lags.store(false, Ordering::Relaxed);
+        }
         let half_a_grace_ago = self.ports.before(&self.metadata, self.options.gc_grace / 2);
+        let found = self.find_blob(repository, digest).await?;
         if found.0.unnamed_since.is_some_and(|since| since < half_a_grace_ago) {
             let touch = TouchBlob { repository: repository.clone(), digest: *digest };
             self.propose(touch).await?.map_err(|_refused| BlobReadError::Unknown)?;

@@ -77,6 +77,17 @@ impl World {
         self.registry = open(metadata, store, &self.clock, &self.entropy, self.retention);
     }
 
+    /// Time passes, and the registry looks at the clock meanwhile, as it does every few seconds.
+    pub(crate) fn pass(&self, by: Duration) {
+        let step = Duration::from_secs(10);
+        let mut left = by;
+        while left > Duration::ZERO {
+            self.clock.advance(left.min(step));
+            self.registry.look_at_the_clock();
+            left = left.saturating_sub(step);
+        }
+    }
+
     /// Everything in the store, when the janitor has nothing left to do.
     pub(crate) async fn objects_after_sweep(&self) -> Vec<String> {
         while self.registry.sweep().await.expect("a sweep").objects > 0 {}

@@ -1,6 +1,7 @@
 //! The registry: what its verbs work on.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use roadstead_blobs::BlobStore;
@@ -66,6 +67,8 @@ pub struct Registry {
     pub(crate) manifest_cache: ManifestCache,
     pub(crate) manifest_reads: Semaphore,
     pub(crate) incarnation: Incarnation,
+    /// Whether what this replica has may be older than half a grace: until a leader has said how far it has to be.
+    pub(crate) lags: AtomicBool,
     /// Uploads outlive the requests that feed them by as long as it takes to leave a session in order.
     pub(crate) uploads: TaskTracker,
 }
@@ -83,6 +86,7 @@ impl Registry {
             manifest_cache: ManifestCache::default(),
             manifest_reads: Semaphore::new(MAX_MANIFEST_READS),
             incarnation: ports.incarnation(),
+            lags: AtomicBool::new(false),
             uploads: TaskTracker::new(),
             ports,
             options,
@@ -107,6 +111,15 @@ impl Registry {
     /// The facts, for whoever reports on them.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
+    }
+
+    /// Looks at the clock, so that what this replica stamps is in step with the others: to be done every few seconds,
+    /// whether it leads or not.
+    pub fn look_at_the_clock(&self) {
+        self.ports.now(&self.metadata);
+        if self.metadata.silence(self.ports.clock.monotonic()) > self.options.gc_grace / 2 {
+            self.lags.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Waits until every upload has left its session in order. New ones are refused by then: the edge has drained.

@@ -26,6 +26,10 @@ pub struct Options {
     pub state_cache_bytes: usize,
     /// Memory for entries of the log, in bytes.
     pub log_cache_bytes: usize,
+    /// The state is checkpointed and the log purged in steps of this many entries.
+    pub purge_every: u64,
+    /// Entries kept behind the newest purge, so that a follower that was away for a moment needs no snapshot.
+    pub entries_kept: u64,
     /// Bytes of the disk that stay free of new facts: with less, only what ends, deletes and collects is proposed.
     pub disk_reserve: u64,
     /// Names the volume, if the folder is empty: random.
@@ -69,6 +73,12 @@ impl Options {
     /// Entries that are applied or replicated right after they were written; older ones are read from disk.
     pub const LOG_CACHE_BYTES: usize = 4 * 1024 * 1024;
 
+    /// A hundred megabytes of log at most, with manifests of two kilobytes.
+    pub const PURGE_EVERY: u64 = 50_000;
+
+    /// What a follower misses in some seconds at full load.
+    pub const ENTRIES_KEPT: u64 = 20_000;
+
     /// A group of one with the defaults, in `folder`, whose names are made of `random`.
     pub fn new(folder: impl Into<PathBuf>, random: [u128; 2]) -> Self {
         let [volume, cluster] = random;
@@ -76,6 +86,8 @@ impl Options {
             folder: folder.into(),
             state_cache_bytes: Self::STATE_CACHE_BYTES,
             log_cache_bytes: Self::LOG_CACHE_BYTES,
+            purge_every: Self::PURGE_EVERY,
+            entries_kept: Self::ENTRIES_KEPT,
             disk_reserve: 0,
             new_volume: VolumeId(volume),
             new_cluster: ClusterId(cluster),
@@ -367,6 +379,11 @@ impl Metadata {
     /// the passing of `monotonic` makes it plausible. See the module `log_clock`.
     pub fn log_time(&self, wall: LogTime, monotonic: Duration) -> LogTime {
         self.group.log_time(wall, monotonic)
+    }
+
+    /// For how long no leader has been heard of, as far as [`Self::log_time`] was asked meanwhile.
+    pub fn silence(&self, monotonic: Duration) -> Duration {
+        self.group.silence(monotonic)
     }
 
     /// For metrics and readiness.

@@ -29,6 +29,7 @@ pub(crate) async fn run(registry: Arc<Registry>, metrics: Arc<Metrics>, stop: Ca
         ticks
     });
     loop {
+        registry.look_at_the_clock();
         // What nothing names here may be another registry's.
         if !registry.owns_store() {
             tokio::select! {

@@ -1,8 +1,9 @@
 //! An upload session as one request works on it.
 
+use roadstead_blobs::BlobError;
 use roadstead_metadata::{
-    AdvanceUploadRefused, ClaimUpload, ClaimUploadRefused, Epoch, FinishUploadRefused, LinkBlobRefused, Multipart,
-    Progress, Upload, UploadState,
+    AdvanceUploadRefused, CancelUpload, ClaimUpload, ClaimUploadRefused, Epoch, FinishUploadRefused, LinkBlobRefused,
+    Multipart, Progress, Upload, UploadState,
 };
 use roadstead_oci::{Digest, Hasher, Part, RepositoryName, UploadId};
 
@@ -121,7 +122,9 @@ impl Registry {
 
     /// Why a step of the request that owned the session by `epoch` failed. A store knows nothing of epochs: while a
     /// request is held up, another replica may complete the object or end the session, and the store then refuses what
-    /// comes late as if it had never known of it.
+    /// comes late as if it had never known of it. Where nobody did, an earlier closing request of a digest that had not
+    /// been computed has completed the object, to read it, and its end was not committed: nothing can be added to it any
+    /// more, so the session ends, and the client begins anew.
     pub(super) async fn explained(&self, upload: UploadId, epoch: Epoch, error: UploadError) -> UploadError {
         match &error {
             UploadError::Fault(Fault::Blobs(refused)) if !refused.is_transient() => {}
@@ -134,6 +137,14 @@ impl Registry {
         match record {
             Ok(None | Some(Upload { state: UploadState::Finished { .. }, .. })) => UploadError::Unknown,
             Ok(Some(record)) if record.epoch != epoch => UploadError::Superseded { offset: offset(&record.state) },
+            Ok(Some(Upload { repository, state: UploadState::Receiving(_), .. }))
+                if matches!(error, UploadError::Fault(Fault::Blobs(BlobError::MultipartUnknown))) =>
+            {
+                match self.propose(CancelUpload { upload, repository }).await {
+                    Ok(Ok(()) | Err(_)) => UploadError::Unknown, // it is over either way
+                    Err(fault) => fault.into(),
+                }
+            }
             _ => error,
         }
     }

@@ -57,25 +57,20 @@ pub(super) const ELECTION_MAX_MS: u64 = 800;
 /// How long a snapshot may take to reach a follower: a gigabyte at 17 MB/s.
 const INSTALL_SNAPSHOT_MS: u64 = 60_000;
 
-/// The log is purged in steps of this many entries.
-const PURGE_EVERY: u64 = 50_000;
-
-/// Entries kept behind the newest purge, so that a follower that was away for a moment needs no snapshot.
-const KEPT: u64 = 20_000;
-
 /// Entries in one write of the log: at most 256 x 64 KiB of inline manifests are in memory for it.
 const ENTRIES_PER_WRITE: u64 = 256;
 
-pub(super) fn config() -> Result<openraft::Config, openraft::ConfigError> {
+/// See [`Options`](crate::Options) for the two numbers.
+pub(super) fn config(purge_every: u64, entries_kept: u64) -> Result<openraft::Config, openraft::ConfigError> {
     openraft::Config {
         cluster_name: "roadstead".to_owned(),
         heartbeat_interval: HEARTBEAT_MS,
         election_timeout_min: ELECTION_MIN_MS,
         election_timeout_max: ELECTION_MAX_MS,
         install_snapshot_timeout: INSTALL_SNAPSHOT_MS,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(PURGE_EVERY),
-        max_in_snapshot_log_to_keep: KEPT,
-        replication_lag_threshold: PURGE_EVERY + KEPT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(purge_every),
+        max_in_snapshot_log_to_keep: entries_kept,
+        replication_lag_threshold: purge_every + entries_kept,
         max_append_entries: Some(ENTRIES_PER_WRITE),
         api_batch_capacity: ENTRIES_PER_WRITE,
         // A replica that was cut off must not depose a leader that works.

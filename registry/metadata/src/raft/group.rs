@@ -36,6 +36,10 @@ use crate::{
 /// How long a checkpoint that was asked for is waited for before it is asked for again.
 const CHECKPOINT_LOOK: Duration = Duration::from_secs(1);
 
+/// Who has heard of a leader, or as a leader of a quorum, no longer ago than this is in touch with the group: some
+/// heartbeats, and less than what may be stamped ahead.
+const IN_TOUCH: Duration = Duration::from_secs(2);
+
 /// A replica.
 pub(crate) struct Group {
     pub(super) raft: Raft<Types, Machine>,
@@ -68,6 +72,8 @@ impl Group {
             disk,
             seed,
             cluster,
+            purge_every,
+            entries_kept,
             disk_reserve: _,
         } = options;
         let (files, folder_of) = (disk.clone(), folder.clone());
@@ -100,7 +106,7 @@ impl Group {
         let last_index_at_open = reader.last_index();
         let transport = cluster.as_ref().map(|cluster| cluster.transport.clone());
         let peers = Peers::new(disk.clone(), identity.cluster, transport);
-        let config = Arc::new(config().map_err(not_started)?);
+        let config = Arc::new(config(purge_every, entries_kept).map_err(not_started)?);
         let raft = seeded(seed, Raft::new(identity.node, config, peers.clone(), log, machine));
         let raft = raft.await.map_err(not_started)?;
         let group = Arc::new(Self {
@@ -169,7 +175,13 @@ impl Group {
     /// See [`LogClock`].
     pub(crate) fn log_time(&self, wall: LogTime, monotonic: Duration) -> LogTime {
         let applied = LogTime(self.shared.time.load(Ordering::Relaxed));
-        self.clock.read(applied, wall, monotonic)
+        let hears = self.is_alone() || self.status().contact.is_some_and(|ago| ago <= IN_TOUCH);
+        self.clock.read(applied, wall, monotonic, hears)
+    }
+
+    /// See [`LogClock::silence`].
+    pub(crate) fn silence(&self, monotonic: Duration) -> Duration {
+        self.clock.silence(monotonic)
     }
 
     /// A view of the applied state.

@@ -1,0 +1,1 @@
+//! Nothing to import: everything is in the test target `simulation`.

@@ -1,0 +1,28 @@
+//! What is promised, one file each: what is checked when a world has come to rest. What can be told from a single answer is
+//! checked where the client hears it, and carries the promise's number there.
+
+mod p1_verified;
+mod p2_durable;
+mod p3_linearizable;
+mod p4_uploads;
+mod p5_bytes_once;
+mod p6_pulls_go_on;
+mod p7_collection;
+
+use crate::run::World;
+
+/// P3 alone.
+pub(crate) fn check_tags(world: &World) -> Result<(), String> {
+    p3_linearizable::check(world)
+}
+
+/// Checks everything, when all faults have ended; the collection last, since hours pass for it.
+pub(crate) async fn check(world: &World) -> Result<(), String> {
+    p2_durable::check(world).await?;
+    p3_linearizable::check(world)?;
+    p1_verified::check(world).await?;
+    p4_uploads::check(world).await?;
+    p5_bytes_once::check(world)?;
+    p6_pulls_go_on::check(world).await?;
+    p7_collection::check(world).await
+}

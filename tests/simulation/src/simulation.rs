@@ -1,0 +1,33 @@
+//! Whole clusters in one thread, with the real facts, verbs and uploads; each run repeats itself by its seed.
+//!
+//! ```text
+//! clients --> verbs of domain --> metadata (openraft, redb) --> SimulatedDisk         adversary: kills, power cuts,
+//!    |              |                  '-- SimulatedNetwork <--> other replicas       stalls, partitions, clocks,
+//!  history          '-- BucketOf --> faulty store --> memory                          bucket faults, members
+//!    '--> promises: one file each, checked at every answer and when everything has healed
+//! ```
+//!
+//! `ROADSTEAD_SEED` runs one seed, `ROADSTEAD_SEEDS` so many from the first on.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test that cannot go on ends by saying why"
+)]
+
+mod adversary;
+mod bugs;
+mod client;
+mod history;
+mod linearizability;
+mod mutants;
+mod promises;
+mod random;
+mod run;
+mod scenarios;
+mod seeds;
+mod trace;
+mod universe;
+mod world;
