@@ -36,6 +36,8 @@ pub(super) async fn subjects(bench: &Bench, length: u64, count: u64) -> Result<V
     let targets = blobs.iter().map(|blob| format!("/{}", blob.digest()));
     subjects.push(Subject { requests: requests(targets, length), server: nginx });
     for Subject { server, requests } in &subjects {
+        // Read from the disk once, their pages are as the kernel reads them, for each system, and not as it was written.
+        server.settle()?;
         let mut connection = server.connect().await?;
         for (request, blob) in requests.iter().zip(&blobs) {
             let (_, body) = connection.fetch(request).await?;

@@ -8,7 +8,7 @@ use crate::load::{Reading, Request, closed_loop, spread_loop};
 use crate::systems::{Cluster, Etcd, Server, System};
 
 pub(super) const ROW: Row = Row {
-    name: "tag_gets",
+    name: "tag-gets",
     workload: "Three replicas as three processes over one folder of blobs; 64 keep-alive clients, a third at each replica, \
                that each get a manifest (1.9 KB) by one of 64 tags in turn, which each replica answers when the leader has \
                confirmed that it leads. etcd with three members, whose own benchmark reads a value of the same size, \
