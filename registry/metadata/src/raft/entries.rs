@@ -17,7 +17,7 @@ pub struct LogEntry {
     pub index: u64,
     /// The Raft term in which it was appended.
     pub term: u64,
-    /// An encoded [`Envelope`](crate::Envelope); none where the entry is only about the group itself.
+    /// An encoded [`Envelope`]; none where the entry is only about the group itself.
     pub proposal: Option<Bytes>,
 }
 
