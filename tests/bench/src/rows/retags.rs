@@ -6,7 +6,7 @@ use super::{Row, Running};
 use crate::bench::{Bench, say};
 use crate::figure::{Against, Figure, Unit};
 use crate::load::{Image, Reading, Request, closed_loop, spread_loop};
-use crate::systems::{Cluster, Etcd, Server, System};
+use crate::systems::{Cluster, Etcd, Measured, Server, System};
 
 pub(super) const ROW: Row = Row {
     name: "retags",
@@ -23,33 +23,47 @@ pub(super) const LAYERS: [u64; 8] = [1_000; 8];
 fn run(bench: &Bench) -> Running<'_> {
     Box::pin(async {
         let against = Against::One(System::Etcd);
-        let mut rate =
+        let rate =
             Figure::new("durable retags, 3 replicas, 64 clients", Unit::RequestsPerSecond).at_least(1.5, against);
-        let mut median = Figure::new("durable retag, p50", Unit::Seconds);
-        let mut tail = Figure::new("durable retag, p99", Unit::Seconds).below(0.025);
+        let median = Figure::new("durable retag, p50", Unit::Seconds);
+        let tail = Figure::new("durable retag, p99", Unit::Seconds).below(0.025);
         let Some(binary) = bench.registries.own() else { return Ok(Vec::new()) };
         let cluster = Cluster::start(binary, bench.folder()).await?;
         let etcd = Etcd::start(bench.folder()).await?;
-        let ceiling = Server::ceiling(bench.folder()).await?;
         let image = push(bench, &cluster, CLIENTS).await?;
         let put = |number| put(&image, number);
         let requests: Arc<[Request]> = (0..CLIENTS).map(put).collect();
-        let duration = bench.settings.duration;
-        for round in 0..bench.settings.rounds {
-            say(&format!("  round {} of {}", round + 1, bench.settings.rounds));
-            let own = spread_loop(&cluster.addresses(), Reading::Copying, &requests, CLIENTS, duration).await?;
-            rate.sample(System::Roadstead, own.rate());
-            median.sample(System::Roadstead, own.latency(0.5));
-            tail.sample(System::Roadstead, own.latency(0.99));
-            let other = etcd.put(CLIENTS, image.manifest().len(), duration)?;
-            rate.sample(System::Etcd, other.rate);
-            median.sample(System::Etcd, other.p50);
-            tail.sample(System::Etcd, other.p99);
-            let most = closed_loop(ceiling.address, Reading::Copying, &requests, CLIENTS, duration).await?;
-            rate.sample(System::Ceiling, most.rate());
-        }
-        Ok(vec![rate, median, tail])
+        let theirs = || etcd.put(CLIENTS, image.manifest().len(), bench.settings.duration);
+        rounds(bench, [rate, median, tail], &cluster, &requests, &requests, theirs).await
     })
+}
+
+/// Measures `requests` spread over a cluster, what etcd does likewise, and what the generator can do at most with
+/// `answered`, in alternating rounds: a rate, its median latency and its p99.
+pub(super) async fn rounds(
+    bench: &Bench,
+    [mut rate, mut median, mut tail]: [Figure; 3],
+    cluster: &Cluster,
+    requests: &Arc<[Request]>,
+    answered: &Arc<[Request]>,
+    etcd: impl Fn() -> Result<Measured>,
+) -> Result<Vec<Figure>> {
+    let ceiling = Server::ceiling(bench.folder()).await?;
+    let duration = bench.settings.duration;
+    for round in 0..bench.settings.rounds {
+        say(&format!("  round {} of {}", round + 1, bench.settings.rounds));
+        let own = spread_loop(&cluster.addresses(), Reading::Copying, requests, CLIENTS, duration).await?;
+        rate.sample(System::Roadstead, own.rate());
+        median.sample(System::Roadstead, own.latency(0.5));
+        tail.sample(System::Roadstead, own.latency(0.99));
+        let other = etcd()?;
+        rate.sample(System::Etcd, other.rate);
+        median.sample(System::Etcd, other.p50);
+        tail.sample(System::Etcd, other.p99);
+        let most = closed_loop(ceiling.address, Reading::Copying, answered, CLIENTS, duration).await?;
+        rate.sample(System::Ceiling, most.rate());
+    }
+    Ok(vec![rate, median, tail])
 }
 
 /// Pushes an image with as many tags to a cluster.

@@ -13,7 +13,7 @@ mod uploader;
 
 pub(crate) use ceiling::respond;
 pub(crate) use cluster::Cluster;
-pub(crate) use etcd::Etcd;
+pub(crate) use etcd::{Etcd, Measured};
 pub(crate) use minio::Minio;
 pub(crate) use process::Process;
 pub(crate) use registries::{Registries, Storage, data};
