@@ -78,7 +78,7 @@ async fn damage_to_files_is_found_set_aside_and_mended_by_a_push() {
     let image = Image::random(1, &[50_000, LARGE]);
     client.push_image("team/app", "v1", &image).await;
 
-    let contents: Vec<Vec<u8>> = [20_000, 20_000, 20_000, LARGE, LARGE]
+    let contents: Vec<Vec<u8>> = [20_000, 20_000, 20_000, LARGE, LARGE, LARGE]
         .into_iter()
         .zip(2..)
         .map(|(length, seed)| random_bytes(seed, length))
@@ -94,6 +94,7 @@ async fn damage_to_files_is_found_set_aside_and_mended_by_a_push() {
     fs::write(&blobs[2].1[0], &contents[2][..19_999]).expect("a file is written");
     flip(file(&blobs[3].1, |name| name != "index"));
     flip(file(&blobs[4].1, |name| name == "index"));
+    fs::write(file(&blobs[5].1, |name| name == "index"), "no index at all").expect("a file is written");
     let orphan = "blobs/01234567-89ab-4def-8123-456789abcdef";
     let orphan_file = registry.data().join("blobs/blobs/012").join(&orphan["blobs/".len()..]);
     fs::create_dir_all(orphan_file.parent().expect("a folder")).expect("a folder");
@@ -112,6 +113,7 @@ async fn damage_to_files_is_found_set_aside_and_mended_by_a_push() {
         ("damaged", digest(2)),
         ("damaged", digest(3)),
         (index_kind, digest(4)),
+        ("damaged", digest(5)),
         ("orphan", orphan),
     ];
     assert_eq!(scrubbed.found, found(&expected));
@@ -129,8 +131,9 @@ async fn damage_to_files_is_found_set_aside_and_mended_by_a_push() {
         let digest = client.push_blob("team/app", content).await;
         assert!(client.blob("team/app", &digest).await.status(200).body == *content);
     }
-    mended(&registry, 5).await;
-    until("the orphan is deleted", SWEPT, async || (!orphan_file.exists()).then_some(())).await;
+    mended(&registry, 6).await;
+    let gone = || !orphan_file.exists() && blobs.iter().flat_map(|(_, files)| files).all(|file| !file.exists());
+    until("orphans are deleted", SWEPT, async || gone().then_some(())).await;
     registry.assert_unharmed();
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
-use roadstead_blobs::ObjectInfo;
+use roadstead_blobs::{BlobError, ObjectInfo};
 use roadstead_metadata::{CondemnKeys, KeyState};
+use roadstead_oci::ObjectKey;
 use tracing::warn;
 
 use super::{Finding, Pass, persist};
@@ -22,7 +23,7 @@ impl Pass<'_> {
             let mut orphans = Vec::new();
             for object in self.unknown(page.items).await? {
                 // Deleted and forgotten since the page was made?
-                if persist(|| async { Ok(store.head(&object.key).await?) }).await?.is_some() {
+                if persist(|| self.is_stored(&object.key)).await? {
                     self.watch.count(|tally| tally.orphan_bytes += object.size);
                     self.watch.find(Finding::of_orphan(object.key.clone(), object.size)).await;
                     orphans.push(object.key);
@@ -37,6 +38,15 @@ impl Pass<'_> {
             if next.is_none() {
                 return Ok(());
             }
+        }
+    }
+
+    async fn is_stored(&self, key: &ObjectKey) -> Result<bool, Fault> {
+        match self.registry.blobs.head(key).await {
+            Ok(object) => Ok(object.is_some()),
+            // One that is damaged is there all the same, and must not end the pass.
+            Err(BlobError::Broken(_)) => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 
