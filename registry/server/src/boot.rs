@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use roadstead_blobs::{BlobError, BlobStore, FilesystemStore, S3Options, S3Store};
 use roadstead_domain::{AccessPolicy, ClaimError, Entropy, Options, Ports, Registry};
-use roadstead_metadata::{Metadata, OpenError, Role};
+use roadstead_metadata::{Beginning, Metadata, OpenError, Role};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -60,7 +60,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new()?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let health = Arc::new(Health::default());
-    let (metadata, answering) = open_metadata(settings, &health, &supervisor).await?;
+    let beginning = Beginning::default();
+    let (metadata, answering) = open_metadata(settings, &beginning, &health, &supervisor).await?;
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
@@ -101,6 +102,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         scrubs: Arc::new(Semaphore::new(1)),
         scheme,
         address,
+        beginning,
     };
     let admin = admin::router(Arc::new(admin));
     answering.serve_admin(admin.clone());
@@ -266,10 +268,12 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
 /// replica is ready when it has caught up.
 async fn open_metadata(
     settings: &Settings,
+    beginning: &Beginning,
     health: &Arc<Health>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<(Metadata, Answering)> {
     let mut options = metadata_options(settings);
+    options.beginning = beginning.clone();
     let folder = options.folder.clone();
     let Some(cluster) = &settings.cluster else {
         let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
@@ -277,6 +281,7 @@ async fn open_metadata(
         return Ok((metadata, Answering::default()));
     };
     let (peers, answering) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
+    answering.serve_beginning(admin::beginning_router(beginning.clone()));
     options.cluster = Some(peers);
     let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
     answering.open(&metadata);

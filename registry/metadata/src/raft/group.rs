@@ -72,6 +72,7 @@ impl Group {
             disk,
             seed,
             cluster,
+            beginning,
             purge_every,
             entries_kept,
             disk_reserve: _,
@@ -95,12 +96,25 @@ impl Group {
         let member = record.member.map(|identity| identity_by(&machine.shared().state, identity)).transpose();
         let record = IdentityRecord { member: member.map_err(not_started)?, ..record };
         let joins = cluster.as_ref().filter(|cluster| !cluster.seeds.is_empty());
-        let identity = match (record.member, joins) {
-            (Some(identity), _) => identity,
-            (None, Some(cluster)) => join(record.volume, cluster).await,
+        beginning.found(record.volume);
+        // Whoever was ordered to begin a cluster and died before its log began waits like a blank one.
+        let has_begun = |identity: Identity| identity.node != FIRST_NODE || log.reader().last_index() > 0;
+        let waits = joins.filter(|_| !record.member.is_some_and(has_begun));
+        let mut is_ordered = false;
+        let identity = match (waits, record.member) {
+            (Some(cluster), member) => tokio::select! {
+                biased;
+                ordered = beginning.ordered() => {
+                    is_ordered = true;
+                    member.unwrap_or(Identity { cluster: ordered, node: FIRST_NODE })
+                }
+                identity = join(record.volume, cluster) => identity,
+            },
+            (None, Some(identity)) => identity,
             (None, None) => Identity { cluster: new_cluster, node: FIRST_NODE },
         };
         file.write(&IdentityRecord { member: Some(identity), ..record })?;
+        beginning.settled(identity);
 
         let (shared, reader) = (machine.shared(), log.reader());
         let last_index_at_open = reader.last_index();
@@ -123,7 +137,7 @@ impl Group {
             reads: ReadRounds::default(),
             ended: tokio::sync::Mutex::new(ended),
         });
-        let begins = joins.is_none() && identity.node == FIRST_NODE;
+        let begins = is_ordered || joins.is_none() && identity.node == FIRST_NODE;
         if group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await? {
             group.linearize(patience).await.map_err(not_started)?;
             // What is told of a replica follows what it does by a moment.
