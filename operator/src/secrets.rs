@@ -34,6 +34,11 @@ pub(crate) fn authority(wish: &Wish, name: &str, authority: &Authority) -> Objec
     Object::retained(Kind::Secret, wish, name, tls(&[("tls.crt", &certificate), ("tls.key", &key)]))
 }
 
+/// A retained Secret, for whoever only wants its name and owners.
+pub(crate) fn retained(wish: &Wish, name: &str) -> Object {
+    Object::retained(Kind::Secret, wish, name, json!({}))
+}
+
 /// The Secret of a certificate, if the present one has to be replaced.
 pub(crate) fn renewed(
     wish: &Wish,

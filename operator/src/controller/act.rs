@@ -125,7 +125,8 @@ async fn delete_volume(objects: &Objects<'_>, wish: &Wish, ordinal: u32) -> Resu
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(objects.client.clone(), objects.namespace);
     match claims.delete(&volume_name(&wish.name, ordinal), &DeleteParams::default()).await {
         Ok(_) => objects.writes.note(),
-        Err(error) => return gone(error, ordinal),
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(())
 }
