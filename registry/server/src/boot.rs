@@ -21,7 +21,7 @@ use uuid::{Builder, Uuid};
 use crate::admin::{self, Admin, AdminListener, AdminSocket};
 use crate::ambient::{OsEntropy, SystemClock};
 use crate::auth::{Authenticator, Users};
-use crate::cluster::{self, Answering, Member};
+use crate::cluster::{self, Answering, Member, Removal};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Api, Edge, Listener, ListenerOptions};
@@ -44,6 +44,8 @@ pub(crate) struct Running {
     pub registry: Arc<Registry>,
     /// Whether its changes are shipped to the blob store.
     pub ships: bool,
+    /// Whether the other replicas have taken this one out.
+    pub removal: Removal,
 }
 
 /// Starts everything. What can fail for a reason that a person can mend comes first.
@@ -60,8 +62,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new()?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let health = Arc::new(Health::default());
-    let beginning = Beginning::default();
-    let (metadata, answering) = open_metadata(settings, &beginning, &health, &supervisor).await?;
+    let (beginning, removal) = (Beginning::default(), Removal::default());
+    let (metadata, answering) = open_metadata(settings, &beginning, &removal, &health, &supervisor).await?;
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
@@ -107,7 +109,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let admin = admin::router(Arc::new(admin));
     answering.serve_admin(admin.clone());
     serve_admin(&settings.data, admin, &supervisor);
-    Ok(Running { address, scheme, notice, supervisor, health, registry, ships: settings.backup.ships })
+    Ok(Running { address, scheme, notice, supervisor, health, registry, ships: settings.backup.ships, removal })
 }
 
 /// What goes on behind the requests.
@@ -269,6 +271,7 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
 async fn open_metadata(
     settings: &Settings,
     beginning: &Beginning,
+    removal: &Removal,
     health: &Arc<Health>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<(Metadata, Answering)> {
@@ -290,6 +293,7 @@ async fn open_metadata(
         health: Arc::clone(health),
         address: cluster.address.clone(),
         wants_vote: cluster.join_as == JoinAs::Voter,
+        removal: removal.clone(),
     });
     supervisor.spawn(TaskKind::Member, move |_| Arc::clone(&member).run());
     Ok((metadata, answering))
