@@ -65,7 +65,7 @@ fn scalar(value: &Value) -> String {
             if word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
                 && word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
                 && !WORDS.contains(&word.to_ascii_lowercase().as_str())
-                && word.to_ascii_lowercase() != "n" =>
+                && !word.eq_ignore_ascii_case("n") =>
         {
             word.clone()
         }

@@ -7,6 +7,8 @@
 //! What may be written is decided here alone: by types, bounds and CEL rules, which the API server checks. There is no
 //! webhook.
 
+#![allow(unreachable_pub, reason = "the schema's derive makes a public type beside each")]
+
 mod definition;
 mod expose;
 mod pod;

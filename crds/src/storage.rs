@@ -52,10 +52,12 @@ pub struct S3 {
 /// The volume of each replica.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.storageClassName) == has(oldSelf.storageClassName)", "`storageClassName` must not be set or taken away later"))]
 pub struct MetadataVolume {
     /// How large it is. It can grow, if its storage class lets volumes grow.
     #[serde(default = "ten_gibibytes")]
     #[schemars(length(min = 2, max = 16), regex(pattern = r"^[1-9][0-9]*(Mi|Gi|Ti|M|G|T)$"))]
+    #[x_kube(validation = ("quantity(self).compareTo(quantity('512Mi')) >= 0", "`size` must be at least 512Mi"))]
     #[x_kube(validation = ("quantity(self).compareTo(quantity(oldSelf)) >= 0", "`size` must not shrink"))]
     pub size: String,
 

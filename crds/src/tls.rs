@@ -23,7 +23,10 @@ pub struct Tls {
 
     /// Further host names and IP addresses that the certificate is for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = r"^[a-zA-Z0-9*]([a-zA-Z0-9.:*-]*[a-zA-Z0-9])?$")))]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-zA-Z0-9*]([a-zA-Z0-9.:*-]*[a-zA-Z0-9])?$"))
+    )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub names: Vec<String>,
 }

@@ -15,8 +15,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use serde::de::DeserializeOwned;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -66,6 +66,7 @@ pub(crate) struct Target {
 }
 
 /// The answer of `GET /admin/v1/volume`.
+#[expect(clippy::struct_field_names, reason = "as the contract has it")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Volume {
     pub volume: Uuid,
@@ -74,6 +75,7 @@ pub(crate) struct Volume {
 }
 
 /// The answer of `GET /admin/v1/members`.
+#[expect(clippy::struct_field_names, reason = "as the contract has it")]
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Members {
     pub cluster: Uuid,
@@ -207,7 +209,8 @@ mod tests {
 
     /// The contract, as the registry's server has it.
     fn golden<T: DeserializeOwned>(name: &str) -> T {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry/server/golden/admin/v1").join(name);
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry/server/golden/admin/v1").join(name);
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
@@ -224,7 +227,8 @@ mod tests {
 
     #[test]
     fn every_path_is_in_the_contract() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry/server/golden/admin/v1/paths.txt");
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry/server/golden/admin/v1/paths.txt");
         let paths = std::fs::read_to_string(path).unwrap();
         for path in [
             "GET /admin/v1/volume",

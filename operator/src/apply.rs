@@ -93,7 +93,9 @@ impl Objects<'_> {
     pub(crate) async fn adopt(&self, object: &Object, present: &Value) -> Result<(), kube::Error> {
         let owners = |value: &Value| value["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
         let (wanted, present) = (owners(&object.value), owners(present));
-        if wanted.len() == present.len() && wanted.iter().zip(&present).all(|(wanted, present)| is_within(wanted, present)) {
+        if wanted.len() == present.len()
+            && wanted.iter().zip(&present).all(|(wanted, present)| is_within(wanted, present))
+        {
             return Ok(());
         }
         let patch = serde_json::json!({ "metadata": { "ownerReferences": wanted } });
@@ -126,7 +128,8 @@ pub(crate) fn is_within(wanted: &Value, present: &Value) -> bool {
             None => is_empty(wanted),
         }),
         (Value::Array(wanted), Value::Array(present)) => {
-            wanted.len() == present.len() && wanted.iter().zip(present).all(|(wanted, present)| is_within(wanted, present))
+            wanted.len() == present.len()
+                && wanted.iter().zip(present).all(|(wanted, present)| is_within(wanted, present))
         }
         (Value::String(wanted), Value::String(present)) => {
             wanted == present || quantity(wanted).is_some_and(|wanted| quantity(present) == Some(wanted))

@@ -5,14 +5,14 @@
 //! ```
 
 mod disruption_budget;
+#[cfg(test)]
+pub(crate) mod golden;
 mod network_policy;
 mod object;
 mod peers;
 mod pod;
 mod service;
 mod stateful_set;
-#[cfg(test)]
-pub(crate) mod golden;
 
 use roadstead_crds::{DeletionPolicy, RegistrySpec};
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 pub(crate) use disruption_budget::disruption_budget;
 pub(crate) use network_policy::network_policy;
 pub(crate) use object::{INPUTS, Kind, Object, selector};
-pub(crate) use peers::{PEER_PORT, pod_name, peer_name, peers};
+pub(crate) use peers::{PEER_PORT, peer_name, peers, pod_name};
 pub(crate) use pod::CREDENTIALS;
 pub(crate) use service::{PORT, endpoint, service};
 pub(crate) use stateful_set::{stateful_set, volume_name};
@@ -35,6 +35,8 @@ pub(crate) struct Wish {
     pub spec: RegistrySpec,
     /// The image that replicas run.
     pub image: String,
+    /// The one that they would run if the spec named none.
+    pub pinned: String,
     /// A hash of the S3 credentials, so that replicas are restarted when they change.
     pub credentials: Option<String>,
 }

@@ -146,7 +146,9 @@ mod tests {
         let opened = Authority::open("ca", &first.key, later).unwrap();
         let names = ["*.home-peers.default.svc".to_owned(), "10.96.0.7".to_owned()];
         let leaf = opened.issue(&names, Usage::Peer, later).unwrap();
-        for (name, trusted) in [("home-2.home-peers.default.svc", true), ("10.96.0.7", true), ("home-2.other.default.svc", false)] {
+        for (name, trusted) in
+            [("home-2.home-peers.default.svc", true), ("10.96.0.7", true), ("home-2.other.default.svc", false)]
+        {
             assert_eq!(is_trusted(&first.certificate, &leaf, name, later), trusted, "{name}");
         }
         assert!(!is_trusted(&first.certificate, &leaf, "10.96.0.7", later + LEAF_LIFE + DAY));

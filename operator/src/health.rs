@@ -36,7 +36,11 @@ impl Health {
 }
 
 /// Answers on `socket`, for ever.
-pub(crate) async fn serve(socket: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>) -> std::io::Result<Infallible> {
+pub(crate) async fn serve(
+    socket: TcpListener,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<Infallible> {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = socket.accept().await?;

@@ -38,8 +38,11 @@ pub(crate) enum LostLease {
     #[error("another operator has taken the Lease over")]
     Taken,
     /// Nobody knows.
-    #[error("the Lease could not be renewed for {} s: {0}", GIVE_UP.as_secs())]
-    Stale(String),
+    #[error("the Lease could not be renewed for {} s: {why}", GIVE_UP.as_secs())]
+    Stale {
+        /// What the last attempt met.
+        why: String,
+    },
 }
 
 /// The Lease, for one operator.
@@ -112,14 +115,15 @@ impl Election {
                     return Ok(());
                 }
             }
-            match timeout(PATIENCE, self.renew()).await {
+            let patience = PATIENCE.min(GIVE_UP.saturating_sub(renewed.elapsed()));
+            match timeout(patience, self.renew()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return Err(LostLease::Taken),
                 Ok(Err(error)) => why = error.to_string(),
-                Err(_) => why = format!("no answer in {} s", PATIENCE.as_secs()),
+                Err(_) => why = format!("no answer in {} ms", patience.as_millis()),
             }
-            if renewed.elapsed() + PERIOD >= GIVE_UP {
-                return Err(LostLease::Stale(why));
+            if renewed.elapsed() >= GIVE_UP {
+                return Err(LostLease::Stale { why });
             }
         }
     }

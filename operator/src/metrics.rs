@@ -23,7 +23,10 @@ impl Metrics {
             "How long a look at a Registry took",
         ))?;
         let steps = IntCounterVec::new(
-            Opts::new("roadstead_operator_steps_total", "Steps for replicas, by what they were and whether they were done"),
+            Opts::new(
+                "roadstead_operator_steps_total",
+                "Steps for replicas, by what they were and whether they were done",
+            ),
             &["step", "result"],
         )?;
         let leader = IntGauge::new("roadstead_operator_leader", "1 if this operator is the one that acts")?;

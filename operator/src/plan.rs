@@ -51,6 +51,7 @@ pub(crate) struct Begun {
 }
 
 /// A pod of the StatefulSet.
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own, and any of them go together")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pod {
     pub voice: Voice,
@@ -115,7 +116,10 @@ impl Group {
 
     /// Who is at an ordinal: several, if its volume was lost.
     fn at(&self, ordinal: u32) -> impl Iterator<Item = (u64, &Member)> {
-        self.members.iter().filter(move |(_, member)| member.ordinal == Some(ordinal)).map(|(node, member)| (*node, member))
+        self.members
+            .iter()
+            .filter(move |(_, member)| member.ordinal == Some(ordinal))
+            .map(|(node, member)| (*node, member))
     }
 }
 
@@ -148,7 +152,11 @@ pub(crate) fn plan(observed: &Observed) -> Plan {
     let Some(group) = &observed.group else { return begin(observed, set, begun) };
     let (wanted, steps) = (observed.wanted, [mend, shrink, grow, tidy]);
     let next = steps.iter().find_map(|step| step(observed, group, set));
-    next.or_else(|| roll::roll(observed, group, set)).unwrap_or(if set == wanted { Plan::Done } else { Plan::Wait(Wait::Voters) })
+    next.or_else(|| roll::roll(observed, group, set)).unwrap_or(if set == wanted {
+        Plan::Done
+    } else {
+        Plan::Wait(Wait::Voters)
+    })
 }
 
 /// Notes where the cluster is to begin, before anything begins it.
@@ -179,7 +187,9 @@ fn begin(observed: &Observed, set: u32, begun: Begun) -> Plan {
     let has_it = |pod: &Pod| pod.voice == Voice::Blank { volume: begun.volume };
     match observed.pods.iter().find(|(_, pod)| has_it(pod)) {
         Some((ordinal, _)) => Plan::Do(Step::Begin { ordinal: *ordinal, begun }),
-        None => observed.silent_pod(set).map_or(Plan::Wait(Wait::BeginningLost), |silent| Plan::Wait(Wait::Pod(silent))),
+        None => {
+            observed.silent_pod(set).map_or(Plan::Wait(Wait::BeginningLost), |silent| Plan::Wait(Wait::Pod(silent)))
+        }
     }
 }
 
@@ -197,8 +207,8 @@ fn mend(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
             (true, false) => Plan::Wait(Wait::CatchUp { node }),
         });
     }
-    let stranded = observed.pods.iter().filter(|(ordinal, pod)| **ordinal < set && pod.is_stranded && !pod.is_terminating);
-    for (ordinal, _) in stranded {
+    let is_stranded = |(ordinal, pod): &(&u32, &Pod)| **ordinal < set && pod.is_stranded && !pod.is_terminating;
+    if let Some((ordinal, _)) = observed.pods.iter().find(is_stranded) {
         let lost = group.at(*ordinal).find(|(_, member)| member.is_voter);
         return Some(match lost {
             Some((node, member)) if member.is_in_contact || !group.agrees_without(node) => {
@@ -234,11 +244,16 @@ fn shrink(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
 fn grow(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
     let is_wanted = |member: &Member| member.ordinal.is_some_and(|ordinal| ordinal < observed.wanted);
     let nodes: BTreeSet<u64> = observed.nodes(group).map(|(_, node)| node).collect();
-    let mut learners = group.members.iter().filter(|(node, member)| !member.is_voter && is_wanted(member) && nodes.contains(node));
+    let mut learners =
+        group.members.iter().filter(|(node, member)| !member.is_voter && is_wanted(member) && nodes.contains(node));
     let silent = group.silent_voter().map(|node| Plan::Wait(Wait::Contact { node }));
     if let Some((node, learner)) = learners.next() {
         let promote = Plan::Do(Step::Promote { node: *node });
-        return Some(if learner.is_caught_up { silent.unwrap_or(promote) } else { Plan::Wait(Wait::CatchUp { node: *node }) });
+        return Some(if learner.is_caught_up {
+            silent.unwrap_or(promote)
+        } else {
+            Plan::Wait(Wait::CatchUp { node: *node })
+        });
     }
     if set >= observed.wanted {
         return None;

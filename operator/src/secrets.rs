@@ -120,7 +120,8 @@ pub(crate) fn trust(wish: &Wish, ca: &str) -> Object {
 }
 
 fn tls(data: &[(&str, &str)]) -> Value {
-    let data: serde_json::Map<String, Value> = data.iter().map(|(key, text)| ((*key).to_owned(), json!(text))).collect();
+    let data: serde_json::Map<String, Value> =
+        data.iter().map(|(key, text)| ((*key).to_owned(), json!(text))).collect();
     json!({ "type": "kubernetes.io/tls", "stringData": data })
 }
 

@@ -29,6 +29,7 @@ fn of(spec: serde_json::Value) -> Wish {
         uid: "00000000-0000-0000-0000-000000000001".to_owned(),
         spec: registry.spec,
         image: "registry.example.com/roadstead:1.2.3".to_owned(),
+        pinned: "registry.example.com/roadstead:1.2.0".to_owned(),
         credentials: Some("0123456789abcdef".to_owned()),
     }
 }

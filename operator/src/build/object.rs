@@ -52,15 +52,15 @@ pub(crate) struct Object {
 impl Object {
     /// One that goes with the Registry.
     pub(crate) fn owned(kind: Kind, wish: &Wish, name: &str, content: Value) -> Self {
-        Self::new(kind, wish, name, wish.owner(), content)
+        Self::new(kind, wish, name, &wish.owner(), content)
     }
 
     /// One that outlives it under `Retain`.
     pub(crate) fn retained(kind: Kind, wish: &Wish, name: &str, content: Value) -> Self {
-        Self::new(kind, wish, name, wish.owner_if_deleted(), content)
+        Self::new(kind, wish, name, &wish.owner_if_deleted(), content)
     }
 
-    fn new(kind: Kind, wish: &Wish, name: &str, owners: Value, content: Value) -> Self {
+    fn new(kind: Kind, wish: &Wish, name: &str, owners: &Value, content: Value) -> Self {
         let resource = kind.resource();
         let mut value = json!({
             "apiVersion": resource.api_version,

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::object::{Kind, Object, selector};
 use super::Wish;
+use super::object::{Kind, Object, selector};
 
 /// Where replicas speak with each other and answer the operator.
 pub(crate) const PEER_PORT: u16 = 5001;

@@ -109,9 +109,11 @@ fn container(wish: &Wish) -> Value {
 /// The settings, which are those of `roadstead serve`.
 fn environment(wish: &Wish) -> Value {
     let s3 = &wish.spec.storage.s3;
-    let seeds: Vec<String> =
-        (0..MAX_VOTERS).map(|ordinal| format!("{}:{PEER_PORT}", peer_name(wish, &pod_name(&wish.name, ordinal)))).collect();
-    let path_style = s3.force_path_style.unwrap_or_else(|| s3.endpoint.as_ref().is_some_and(|endpoint| !is_amazon(endpoint)));
+    let seeds: Vec<String> = (0..MAX_VOTERS)
+        .map(|ordinal| format!("{}:{PEER_PORT}", peer_name(wish, &pod_name(&wish.name, ordinal))))
+        .collect();
+    let path_style =
+        s3.force_path_style.unwrap_or_else(|| s3.endpoint.as_ref().is_some_and(|endpoint| !is_amazon(endpoint)));
     let mut settings = vec![
         ("LISTEN", format!("0.0.0.0:{PORT}")),
         ("DATA", "/data".to_owned()),
@@ -146,11 +148,15 @@ fn environment(wish: &Wish) -> Value {
         "name": "POD_NAME",
         "valueFrom": { "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.name" } },
     })];
-    environment.extend(settings.into_iter().map(|(name, value)| json!({ "name": format!("ROADSTEAD_{name}"), "value": value })));
+    environment.extend(
+        settings.into_iter().map(|(name, value)| json!({ "name": format!("ROADSTEAD_{name}"), "value": value })),
+    );
     if let Some(secret) = &s3.credentials_secret_ref {
-        environment.extend(CREDENTIALS.map(|key| {
-            json!({ "name": key, "valueFrom": { "secretKeyRef": { "name": secret.name, "key": key } } })
-        }));
+        environment.extend(
+            CREDENTIALS.map(
+                |key| json!({ "name": key, "valueFrom": { "secretKeyRef": { "name": secret.name, "key": key } } }),
+            ),
+        );
     }
     Value::Array(environment)
 }

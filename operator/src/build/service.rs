@@ -31,7 +31,8 @@ pub(crate) fn service(wish: &Wish) -> Object {
 /// The host and port that pods and nodes of the cluster reach a Service by: its address, since nodes do not know the
 /// names of Services.
 pub(crate) fn endpoint(service: &Value) -> Option<String> {
-    let address = service.pointer("/spec/clusterIP")?.as_str().filter(|address| !address.is_empty() && *address != "None")?;
+    let address =
+        service.pointer("/spec/clusterIP")?.as_str().filter(|address| !address.is_empty() && *address != "None")?;
     let is_v6 = address.contains(':');
     Some(if is_v6 { format!("[{address}]:{PORT}") } else { format!("{address}:{PORT}") })
 }

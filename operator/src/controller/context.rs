@@ -56,7 +56,8 @@ impl Context {
         if !self.with(registry, |known| known.told.replace(what.clone()) != Some(what)) {
             return;
         }
-        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
         match self.recorder.publish(&event, &registry.object_ref(&())).await {
             Ok(()) => self.writes.note(),
             // The status says the same.

@@ -49,10 +49,12 @@ pub(super) async fn dereference(
     let s3 = &registry.spec.storage.s3;
     let credentials = match &s3.credentials_secret_ref {
         None => None,
-        Some(named) => match hash(client, &namespace, &named.name, "storage.s3.credentialsSecretRef", CREDENTIALS).await? {
-            Ok(hash) => Some(hash),
-            Err(invalid) => return Ok(Err(invalid)),
-        },
+        Some(named) => {
+            match hash(client, &namespace, &named.name, "storage.s3.credentialsSecretRef", CREDENTIALS).await? {
+                Ok(hash) => Some(hash),
+                Err(invalid) => return Ok(Err(invalid)),
+            }
+        }
     };
     if let Some(named) = &registry.spec.tls.secret_ref {
         // A renewed certificate is used without a restart, so that its hash does not matter.
@@ -62,13 +64,15 @@ pub(super) async fn dereference(
         }
     }
     let pinned = registry.status.as_ref().and_then(|status| status.image.clone());
-    let image = registry.spec.image.clone().or(pinned).unwrap_or_else(|| default_image.to_owned());
+    let pinned = pinned.unwrap_or_else(|| default_image.to_owned());
+    let image = registry.spec.image.clone().unwrap_or_else(|| pinned.clone());
     Ok(Ok(Wish {
         name: registry.metadata.name.clone().unwrap_or_default(),
         namespace,
         uid: registry.metadata.uid.clone().unwrap_or_default(),
         spec: registry.spec.clone(),
         image,
+        pinned,
         credentials,
     }))
 }

@@ -84,9 +84,8 @@ pub(super) async fn look(
     let voices = join_all(looked.iter().map(async |(_, pod)| voice(wish, pod, credentials).await)).await;
     let mut sight = Sight { claims, ..Sight::default() };
     for ((ordinal, pod), voice) in looked.into_iter().zip(voices) {
-        let claim = sight.claims.iter().find(|claim| {
-            claim.metadata.name.as_deref() == Some(&volume_name(&wish.name, ordinal))
-        });
+        let claim =
+            sight.claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(&volume_name(&wish.name, ordinal)));
         let mut seen = see(wish, pod, voice);
         seen.is_stranded = is_removed(pod, seen.is_down) || is_left_behind(client, pod, claim).await?;
         sight.observed.pods.insert(ordinal, seen);
@@ -202,8 +201,10 @@ fn allowed<T>(found: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
 
 /// The members, by whoever knows their leader first.
 async fn ask_members(sight: &Sight, credentials: &Credentials) -> Option<Members> {
-    let is_member = |ordinal: &u32| matches!(sight.observed.pods.get(ordinal).map(|pod| pod.voice), Some(Voice::Member { .. }));
-    let targets = sight.pods.iter().filter(|(ordinal, _)| is_member(ordinal)).filter_map(|(_, pod)| pod.target.as_ref());
+    let is_member =
+        |ordinal: &u32| matches!(sight.observed.pods.get(ordinal).map(|pod| pod.voice), Some(Voice::Member { .. }));
+    let targets =
+        sight.pods.iter().filter(|(ordinal, _)| is_member(ordinal)).filter_map(|(_, pod)| pod.target.as_ref());
     let mut asked: FuturesUnordered<_> = targets.map(|target| credentials.members(target)).collect();
     let mut leaderless = None;
     while let Some(answer) = asked.next().await {

@@ -36,9 +36,10 @@ pub(super) async fn secure(
         names: secrets::peer_names(wish),
         usage: Usage::Peer,
     }];
-    let serving = match secrets::serves_own(wish) {
-        true => Some(open_authority(objects, wish, "serving-ca", is_paused).await?),
-        false => None,
+    let serving = if secrets::serves_own(wish) {
+        Some(open_authority(objects, wish, "serving-ca", is_paused).await?)
+    } else {
+        None
     };
     if let Some((authority, ca)) = &serving {
         leaves.push(Leaf {

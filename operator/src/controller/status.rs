@@ -68,10 +68,11 @@ pub(super) fn of(
         ("QuorumHealthy", quorum(sight)),
         ("Paused", paused(registry)),
     ];
-    let conditions = findings.into_iter().map(|(kind, finding)| condition(&before, kind, finding, generation)).collect();
+    let conditions =
+        findings.into_iter().map(|(kind, finding)| condition(&before, kind, finding, generation)).collect();
     let mut status = RegistryStatus { observed_generation: generation, conditions, ..before };
     if let Some(wish) = wish {
-        status.image = status.image.or_else(|| Some(wish.image.clone()));
+        status.image = Some(wish.pinned.clone());
         status.endpoint = endpoint.or(status.endpoint);
         status.push_secret_ref = Some(ObjectRef { name: wish.named("push") });
         let is_own = wish.spec.tls.provider == TlsProvider::SelfSigned;
@@ -171,9 +172,10 @@ fn quorum(sight: Option<&Sight>) -> Finding {
 }
 
 fn paused(registry: &Registry) -> Finding {
-    match registry.spec.paused {
-        true => Finding { status: "True", reason: "Asked", message: "`spec.paused` is true: nothing is changed".to_owned() },
-        false => Finding { status: "False", reason: "NotAsked", message: String::new() },
+    if registry.spec.paused {
+        Finding { status: "True", reason: "Asked", message: "`spec.paused` is true: nothing is changed".to_owned() }
+    } else {
+        Finding { status: "False", reason: "NotAsked", message: String::new() }
     }
 }
 
@@ -187,7 +189,8 @@ fn condition(before: &RegistryStatus, kind: &str, finding: Finding, generation: 
         reason: finding.reason.to_owned(),
         message: finding.message,
         observed_generation: generation,
-        last_transition_time: unchanged.map_or_else(|| time(ambient::now()), |former| former.last_transition_time.clone()),
+        last_transition_time: unchanged
+            .map_or_else(|| time(ambient::now()), |former| former.last_transition_time.clone()),
     }
 }
 

@@ -11,7 +11,9 @@ pub(super) fn restart_what_is_down(observed: &Observed) -> Option<Step> {
 
 /// The next pod to restart; or what is not in order, if none is outdated.
 pub(super) fn roll(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
-    let unsettled = |but: Option<u32>| (0..set).filter(move |ordinal| Some(*ordinal) != but).find(|ordinal| !is_settled(observed, group, *ordinal));
+    let unsettled = |but: Option<u32>| {
+        (0..set).filter(move |ordinal| Some(*ordinal) != but).find(|ordinal| !is_settled(observed, group, *ordinal))
+    };
     let leads = |ordinal: u32| group.at(ordinal).any(|(node, _)| node == group.leader);
     let outdated = || observed.pods.iter().filter(|(ordinal, pod)| pod.is_outdated && **ordinal < set);
     // Those that do not serve first; then the last one, so that the first ones, which lead a fresh cluster, come late.

@@ -75,8 +75,12 @@ impl fmt::Display for Step {
             Self::Remove { node } => write!(f, "takes node {node} out of the cluster"),
             Self::HandOver { from, to } => write!(f, "lets node {to} lead instead of node {from}"),
             Self::Evict { ordinal } => write!(f, "restarts replica {ordinal} with what is wanted now"),
-            Self::Delete { ordinal } => write!(f, "starts replica {ordinal}, which does not run, with what is wanted now"),
-            Self::Reset { ordinal } => write!(f, "gives replica {ordinal} a new volume, since its own is of no use any more"),
+            Self::Delete { ordinal } => {
+                write!(f, "starts replica {ordinal}, which does not run, with what is wanted now")
+            }
+            Self::Reset { ordinal } => {
+                write!(f, "gives replica {ordinal} a new volume, since its own is of no use any more")
+            }
             Self::DeleteVolume { ordinal } => write!(f, "deletes the volume of replica {ordinal}, which is no more"),
         }
     }
@@ -133,7 +137,9 @@ impl fmt::Display for Wait {
                 "no leader answers: an election is under way, or most voters are lost. If they are lost for good with their \
                  volumes, read `roadstead recover --help`"
             ),
-            Self::Contact { node } => write!(f, "the leader does not hear node {node}, and a change would put the quorum at risk"),
+            Self::Contact { node } => {
+                write!(f, "the leader does not hear node {node}, and a change would put the quorum at risk")
+            }
             Self::CatchUp { node } => write!(f, "node {node} catches up"),
             Self::Successor => write!(f, "no other voter could lead"),
             Self::BeginningLost => write!(

@@ -84,7 +84,8 @@ enum Delay {
 impl World {
     fn runs(&self, node: u64) -> bool {
         let Some(at) = self.group.get(&node).map(|node| node.ordinal) else { return false };
-        self.pods.get(&at).is_some_and(|pod| pod.runs) && self.volumes.get(&at).is_some_and(|volume| volume.node == Some(node))
+        self.pods.get(&at).is_some_and(|pod| pod.runs)
+            && self.volumes.get(&at).is_some_and(|volume| volume.node == Some(node))
     }
 
     fn voters(&self) -> Vec<u64> {
@@ -184,7 +185,8 @@ impl World {
             }
             Happening::LoseVolume(_) | Happening::LoseMachine(_) => {}
             Happening::Elect(ordinal) => {
-                let fit = self.voters().into_iter().find(|node| self.group[node].ordinal == ordinal && self.runs(*node));
+                let fit =
+                    self.voters().into_iter().find(|node| self.group[node].ordinal == ordinal && self.runs(*node));
                 if let Some(node) = fit.filter(|node| self.has_quorum() && self.group[node].is_caught_up) {
                     self.leader = Some(node);
                 }
@@ -330,7 +332,8 @@ impl World {
     /// As the disruption budget allows: as many voters may be away as are not needed.
     fn evict(&mut self, ordinal: u32) {
         let voters = self.voters().len();
-        let others = self.voters().into_iter().filter(|node| self.group[node].ordinal != ordinal && self.runs(*node)).count();
+        let others =
+            self.voters().into_iter().filter(|node| self.group[node].ordinal != ordinal && self.runs(*node)).count();
         if voters <= 1 || others > voters / 2 {
             self.pods.remove(&ordinal);
         }

@@ -12,7 +12,9 @@ use uuid::Uuid;
 use crate::encoding::encode;
 use crate::raft::Group;
 use crate::{
-    AnnounceError, Beginning, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope, History, Identity, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation, PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
+    AnnounceError, Beginning, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope,
+    History, Identity, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation, PeerTransport, Position,
+    Query, QueryError, Snapshot, VolumeId,
 };
 
 /// Where the facts are kept, and with how much memory.

@@ -12,9 +12,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use roadstead_metadata::{
-    AnnounceError, BeginRefusal, Beginning, ChangeRefusal, ClusterId, ClusterOptions, CommandId, History, Identity, LogTime, ManifestContent,
-    MemberChange, Metadata, NewManifest, OpenError, Options, PeerError, PeerTransport, Precondition, ProposeError,
-    PutManifest, Role, Survivor, SurvivorError, VolumeId,
+    AnnounceError, BeginRefusal, Beginning, ChangeRefusal, ClusterId, ClusterOptions, CommandId, History, Identity,
+    LogTime, ManifestContent, MemberChange, Metadata, NewManifest, OpenError, Options, PeerError, PeerTransport,
+    Precondition, ProposeError, PutManifest, Role, Survivor, SurvivorError, VolumeId,
 };
 use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
 use tempfile::TempDir;

@@ -29,8 +29,8 @@ use crate::identity::{IdentityFile, IdentityRecord};
 use crate::log_clock::LogClock;
 use crate::state::{FIRST_NODE, State};
 use crate::{
-    CheckpointError, Identity, LogTime, OpenError, Options, Position, Query, QueryError, ReadError, Role, Snapshot,
-    Status, VolumeId,
+    Beginning, CheckpointError, ClusterOptions, Identity, LogTime, OpenError, Options, Position, Query, QueryError,
+    ReadError, Role, Snapshot, Status, VolumeId,
 };
 
 /// How long a checkpoint that was asked for is waited for before it is asked for again.
@@ -55,6 +55,27 @@ pub(crate) struct Group {
     last_index_at_open: u64,
     reads: ReadRounds,
     ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+/// Who a replica with seeds is: who it was, or whom the seeds take it for, or the first of a cluster that it is ordered to
+/// begin; and whether it was.
+async fn enter(
+    record: IdentityRecord,
+    has_log: bool,
+    cluster: &ClusterOptions,
+    beginning: &Beginning,
+) -> (Identity, bool) {
+    // Whoever was ordered to begin a cluster and died before its log began waits like a blank one.
+    if let Some(identity) = record.member.filter(|identity| identity.node != FIRST_NODE || has_log) {
+        return (identity, false);
+    }
+    tokio::select! {
+        biased;
+        ordered = beginning.ordered() => {
+            (record.member.unwrap_or(Identity { cluster: ordered, node: FIRST_NODE }), true)
+        }
+        identity = join(record.volume, cluster) => (identity, false),
+    }
 }
 
 impl Group {
@@ -97,21 +118,10 @@ impl Group {
         let record = IdentityRecord { member: member.map_err(not_started)?, ..record };
         let joins = cluster.as_ref().filter(|cluster| !cluster.seeds.is_empty());
         beginning.found(record.volume);
-        // Whoever was ordered to begin a cluster and died before its log began waits like a blank one.
-        let has_begun = |identity: Identity| identity.node != FIRST_NODE || log.reader().last_index() > 0;
-        let waits = joins.filter(|_| !record.member.is_some_and(has_begun));
-        let mut is_ordered = false;
-        let identity = match (waits, record.member) {
-            (Some(cluster), member) => tokio::select! {
-                biased;
-                ordered = beginning.ordered() => {
-                    is_ordered = true;
-                    member.unwrap_or(Identity { cluster: ordered, node: FIRST_NODE })
-                }
-                identity = join(record.volume, cluster) => identity,
-            },
-            (None, Some(identity)) => identity,
-            (None, None) => Identity { cluster: new_cluster, node: FIRST_NODE },
+        let has_log = log.reader().last_index() > 0;
+        let (identity, is_ordered) = match joins {
+            Some(cluster) => enter(record, has_log, cluster, &beginning).await,
+            None => (record.member.unwrap_or(Identity { cluster: new_cluster, node: FIRST_NODE }), false),
         };
         file.write(&IdentityRecord { member: Some(identity), ..record })?;
         beginning.settled(identity);

@@ -42,7 +42,10 @@ pub(super) struct Request {
 pub(crate) fn router(beginning: Beginning) -> Router {
     Router::new()
         .route(VOLUME, get(async |State(beginning): State<Arc<Beginning>>| answer(of(&beginning))))
-        .route(BEGIN, post(async |State(beginning): State<Arc<Beginning>>, body: Body| post_begin(&beginning, body).await))
+        .route(
+            BEGIN,
+            post(async |State(beginning): State<Arc<Beginning>>, body: Body| post_begin(&beginning, body).await),
+        )
         .fallback(async || answer(Err::<(), _>(early())))
         .with_state(Arc::new(beginning))
 }
@@ -65,7 +68,9 @@ pub(super) fn of(beginning: &Beginning) -> Result<Volume, Problem> {
 pub(super) async fn post_begin(beginning: &Beginning, body: Body) -> Response {
     let request = match read::<Request>(body).await {
         Ok(Some(request)) => request,
-        Ok(None) => return answer(Err::<(), _>(Problem::new(Code::BadRequest, "the body names no volume and cluster"))),
+        Ok(None) => {
+            return answer(Err::<(), _>(Problem::new(Code::BadRequest, "the body names no volume and cluster")));
+        }
         Err(problem) => return answer(Err::<(), _>(problem)),
     };
     answer(begin(beginning, request).await)

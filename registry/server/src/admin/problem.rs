@@ -82,7 +82,9 @@ impl Code {
             | Self::Unfit
             | Self::OtherVolume
             | Self::HasCluster => StatusCode::CONFLICT,
-            Self::NoCluster | Self::NoLeader | Self::OutcomeUnknown | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoCluster | Self::NoLeader | Self::OutcomeUnknown | Self::Unavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Other => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
