@@ -18,6 +18,7 @@ use super::members::uuid;
 use super::problem::{Code, Problem};
 
 /// The answer of `GET /admin/v1/volume` and of `POST /admin/v1/begin`. Fields are added, never changed.
+#[expect(clippy::struct_field_names, reason = "the volume has a volume id")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Volume {
     /// The volume's id: a UUID.
