@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository_root;
 
 /// Which of our crates each of ours may import. A crate that is not listed here is a new one: say what it may import.
-const IMPORTS: [(&str, &[&str]); 8] = [
+const IMPORTS: [(&str, &[&str]); 10] = [
     ("roadstead-oci", &[]),
     ("roadstead-blobs", &["roadstead-oci"]),
     ("roadstead-metadata", &["roadstead-oci"]),
     ("roadstead-domain", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-server", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
+    ("roadstead-node-mirror", &[]),
+    ("roadstead-cluster", &[]),
     ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-simulation", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
     ("roadstead-tests", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
@@ -26,7 +28,7 @@ const HOLDERS: [(&str, &str); 4] = [
 ];
 
 /// Folders whose content is ours to keep in order.
-const FOLDERS: [&str; 6] = ["registry", "tests", "examples", "fuzz", ".ci", "docs"];
+const FOLDERS: [&str; 8] = ["registry", "node-mirror", "charts", "tests", "examples", "fuzz", ".ci", "docs"];
 
 /// Names that say nothing of what is inside.
 const EMPTY_NAMES: [&str; 9] = ["util", "utils", "common", "helper", "helpers", "manager", "managers", "types", "misc"];
