@@ -71,10 +71,7 @@ async fn die_after_each_write(world: &World, registry: &Registry<'_>, voters: us
 
 /// An operator outside of the cluster, always of the same name, so that each takes the Lease from the one before.
 fn start(world: &World) -> Result<Child> {
-    let log = std::fs::File::options()
-        .create(true)
-        .append(true)
-        .open(world.cluster.site().file("b03-operator.log"))?;
+    let log = std::fs::File::options().create(true).append(true).open(world.cluster.site().file("b03-operator.log"))?;
     Command::new(repository_root().join("target/debug/roadstead-operator"))
         .args(["run", "--image", "lab.local/roadstead:dev", "--lease-namespace", "roadstead", "--identity", "e2e"])
         .args(["--listen", "127.0.0.1:8089", "--die-after-writes", "1"])

@@ -51,7 +51,8 @@ async fn both(world: &World, registry: &Registry<'_>, first: u8, second: u8) -> 
 
 /// The volumes of replicas are on their nodes, so that a replica waits for its node to come back.
 async fn drain(world: &World, node: u8) -> Result<()> {
-    let drain = world.cluster.kubectl()?.args("drain --ignore-daemonsets --delete-emptydir-data --force --timeout=150s");
+    let drain =
+        world.cluster.kubectl()?.args("drain --ignore-daemonsets --delete-emptydir-data --force --timeout=150s");
     drain.arg(Site::node_name(node)).output().await.map(drop)
 }
 

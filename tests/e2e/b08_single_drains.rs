@@ -25,7 +25,8 @@ async fn run() -> Result<()> {
     watch.lap("one voter, an image pushed");
     let pods = registry.pods().await?;
     let node = pods.first().and_then(|pod| pod["spec"]["nodeName"].as_str()).context("it is on a node")?;
-    let drain = world.cluster.kubectl()?.args("drain --ignore-daemonsets --delete-emptydir-data --force --timeout=120s");
+    let drain =
+        world.cluster.kubectl()?.args("drain --ignore-daemonsets --delete-emptydir-data --force --timeout=120s");
     let drained = drain.arg(node).output().await;
     world.cluster.kubectl()?.arg("uncordon").arg(node).output().await?;
     drained?;

@@ -19,7 +19,9 @@ async fn run() -> Result<()> {
     registry.has_voters(3).await?;
     watch.lap("three voters");
     registry.change(json!({"paused": true, "replicas": 5})).await?;
-    registry.until("is seen paused", |status| status.condition("Paused").is_some_and(|is| is["status"] == "True")).await?;
+    registry
+        .until("is seen paused", |status| status.condition("Paused").is_some_and(|is| is["status"] == "True"))
+        .await?;
     let lost = format!("/api/v1/namespaces/b14/pods/{}-2", registry.name);
     world.cluster.api().delete_with(&lost, &json!({"gracePeriodSeconds": 0})).await?;
     registry.until("says that a pod is lost", |status| status.0["status"]["readyReplicas"] == 2).await?;

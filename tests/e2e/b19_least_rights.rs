@@ -32,7 +32,8 @@ async fn run() -> Result<()> {
         ("create", "pods/exec", "b19", false),
         ("list", "nodes", "", false),
     ] {
-        let question = world.cluster.kubectl()?.args("auth can-i --as").arg(format!("system:serviceaccount:{OPERATOR}:roadstead"));
+        let question =
+            world.cluster.kubectl()?.args("auth can-i --as").arg(format!("system:serviceaccount:{OPERATOR}:roadstead"));
         let question = question.args(&format!("{verb} {what} --namespace")).arg(namespace);
         let (is_allowed, said) = question.outcome().await?;
         ensure!(is_allowed == may, "{verb} {what} in `{namespace}`: {said}");

@@ -12,9 +12,9 @@ use uuid::Uuid;
 use crate::encoding::encode;
 use crate::raft::Group;
 use crate::{
-    AnnounceError, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope, History,
-    Identity, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation, PeerTransport, Position, Query,
-    QueryError, Snapshot, VolumeId,
+    AnnounceError, Beginning, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope,
+    History, Identity, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation, PeerTransport, Position,
+    Query, QueryError, Snapshot, VolumeId,
 };
 
 /// Where the facts are kept, and with how much memory.
@@ -42,6 +42,8 @@ pub struct Options {
     pub seed: u64,
     /// How this replica speaks with others; without it, it is a group of one.
     pub cluster: Option<ClusterOptions>,
+    /// Follows the volume's way into a cluster.
+    pub beginning: Beginning,
 }
 
 /// How a replica speaks with others.
@@ -94,6 +96,7 @@ impl Options {
             disk: Arc::new(LocalDisk),
             seed: Uuid::from_u128(volume).as_u64_pair().1,
             cluster: None,
+            beginning: Beginning::default(),
         }
     }
 }

@@ -12,9 +12,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use roadstead_metadata::{
-    AnnounceError, ChangeRefusal, ClusterId, ClusterOptions, CommandId, History, Identity, LogTime, ManifestContent,
-    MemberChange, Metadata, NewManifest, OpenError, Options, PeerError, PeerTransport, Precondition, ProposeError,
-    PutManifest, Role, Survivor, SurvivorError,
+    AnnounceError, BeginRefusal, Beginning, ChangeRefusal, ClusterId, ClusterOptions, CommandId, History, Identity,
+    LogTime, ManifestContent, MemberChange, Metadata, NewManifest, OpenError, Options, PeerError, PeerTransport,
+    Precondition, ProposeError, PutManifest, Role, Survivor, SurvivorError, VolumeId,
 };
 use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
 use tempfile::TempDir;
@@ -128,6 +128,52 @@ impl Cluster {
 
     fn mend(&self, index: usize) {
         self.network.0.lock().cut.remove(&self.replicas[index].address);
+    }
+}
+
+/// Replicas that are started alike, with each other for seeds: one of them is ordered to begin, and the others join.
+#[tokio::test]
+async fn of_replicas_that_wait_for_each_other_the_one_begins_that_is_ordered_to() {
+    let (network, folders) = (Network::default(), [0, 1, 2].map(|_| tempfile::tempdir().unwrap()));
+    let seeds: Vec<String> = (0..3).map(|index| format!("replica-{index}")).collect();
+    let beginnings = [0, 1, 2].map(|_| Beginning::default());
+    let start = |index: usize| {
+        let wire = Wire { network: network.clone(), from: seeds[index].clone() };
+        let cluster = ClusterOptions { transport: Arc::new(wire), address: seeds[index].clone(), seeds: seeds.clone() };
+        let options = Options::new(folders[index].path(), [100 + index as u128, 1]);
+        let options = Options { cluster: Some(cluster), beginning: beginnings[index].clone(), ..options };
+        Metadata::open(options)
+    };
+    let mut opening: Vec<_> = (0..3).map(|index| Box::pin(start(index))).collect();
+    let order = async {
+        while beginnings.iter().any(|beginning| beginning.volume().is_none()) {
+            tokio::task::yield_now().await;
+        }
+        assert!(beginnings.iter().all(|beginning| beginning.identity().is_none()), "nobody begins by itself");
+        let other = beginnings[0].order(VolumeId(101), ClusterId(7)).await;
+        assert_eq!(other, Err(BeginRefusal::OtherVolume));
+        beginnings[0].order(VolumeId(100), ClusterId(7)).await.unwrap()
+    };
+    let first = opening.remove(0);
+    let (begun, first) = {
+        let mut waiting = futures_util::future::join_all(&mut opening);
+        tokio::select! {
+            both = async { tokio::join!(order, first) } => both,
+            _ = &mut waiting => panic!("they cannot join before there is a cluster"),
+        }
+    };
+    let first = first.unwrap();
+    assert_eq!((begun, first.identity()), (Identity { cluster: ClusterId(7), node: 1 }, begun));
+    network.0.lock().replicas.insert(seeds[0].clone(), first.clone());
+    let others = timeout(PATIENCE, futures_util::future::join_all(opening)).await.unwrap();
+    let mut nodes: Vec<u64> = others.iter().map(|other| other.as_ref().unwrap().identity().node).collect();
+    nodes.sort_unstable();
+    assert_eq!(nodes, [2, 3]);
+    // Ordering again is ordering once; and another cluster is refused, by whoever is in one.
+    assert_eq!(beginnings[0].order(VolumeId(100), ClusterId(7)).await, Ok(begun));
+    for (beginning, volume) in [(&beginnings[0], 100), (&beginnings[1], 101)] {
+        let refusal = beginning.order(VolumeId(volume), ClusterId(8)).await;
+        assert!(matches!(refusal, Err(BeginRefusal::HasCluster(_))), "{refusal:?}");
     }
 }
 

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use roadstead_blobs::{BlobError, BlobStore, FilesystemStore, S3Options, S3Store};
 use roadstead_domain::{AccessPolicy, ClaimError, Entropy, Options, Ports, Registry};
-use roadstead_metadata::{Metadata, OpenError, Role};
+use roadstead_metadata::{Beginning, Metadata, OpenError, Role};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -21,7 +21,7 @@ use uuid::{Builder, Uuid};
 use crate::admin::{self, Admin, AdminListener, AdminSocket};
 use crate::ambient::{OsEntropy, SystemClock};
 use crate::auth::{Authenticator, Users};
-use crate::cluster::{self, Answering, Member};
+use crate::cluster::{self, Answering, Member, Removal};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Api, Edge, Listener, ListenerOptions};
@@ -44,6 +44,8 @@ pub(crate) struct Running {
     pub registry: Arc<Registry>,
     /// Whether its changes are shipped to the blob store.
     pub ships: bool,
+    /// Whether the other replicas have taken this one out.
+    pub removal: Removal,
 }
 
 /// Starts everything. What can fail for a reason that a person can mend comes first.
@@ -60,7 +62,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new()?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let health = Arc::new(Health::default());
-    let (metadata, answering) = open_metadata(settings, &health, &supervisor).await?;
+    let (beginning, removal) = (Beginning::default(), Removal::default());
+    let (metadata, answering) = open_metadata(settings, &beginning, &removal, &health, &supervisor).await?;
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
@@ -101,11 +104,12 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         scrubs: Arc::new(Semaphore::new(1)),
         scheme,
         address,
+        beginning,
     };
     let admin = admin::router(Arc::new(admin));
     answering.serve_admin(admin.clone());
     serve_admin(&settings.data, admin, &supervisor);
-    Ok(Running { address, scheme, notice, supervisor, health, registry, ships: settings.backup.ships })
+    Ok(Running { address, scheme, notice, supervisor, health, registry, ships: settings.backup.ships, removal })
 }
 
 /// What goes on behind the requests.
@@ -266,10 +270,13 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
 /// replica is ready when it has caught up.
 async fn open_metadata(
     settings: &Settings,
+    beginning: &Beginning,
+    removal: &Removal,
     health: &Arc<Health>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<(Metadata, Answering)> {
     let mut options = metadata_options(settings);
+    options.beginning = beginning.clone();
     let folder = options.folder.clone();
     let Some(cluster) = &settings.cluster else {
         let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
@@ -277,6 +284,7 @@ async fn open_metadata(
         return Ok((metadata, Answering::default()));
     };
     let (peers, answering) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
+    answering.serve_beginning(admin::beginning_router(beginning.clone()));
     options.cluster = Some(peers);
     let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
     answering.open(&metadata);
@@ -285,6 +293,7 @@ async fn open_metadata(
         health: Arc::clone(health),
         address: cluster.address.clone(),
         wants_vote: cluster.join_as == JoinAs::Voter,
+        removal: removal.clone(),
     });
     supervisor.spawn(TaskKind::Member, move |_| Arc::clone(&member).run());
     Ok((metadata, answering))

@@ -29,8 +29,8 @@ use crate::identity::{IdentityFile, IdentityRecord};
 use crate::log_clock::LogClock;
 use crate::state::{FIRST_NODE, State};
 use crate::{
-    CheckpointError, Identity, LogTime, OpenError, Options, Position, Query, QueryError, ReadError, Role, Snapshot,
-    Status, VolumeId,
+    Beginning, CheckpointError, ClusterOptions, Identity, LogTime, OpenError, Options, Position, Query, QueryError,
+    ReadError, Role, Snapshot, Status, VolumeId,
 };
 
 /// How long a checkpoint that was asked for is waited for before it is asked for again.
@@ -57,6 +57,27 @@ pub(crate) struct Group {
     ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
 
+/// Who a replica with seeds is: who it was, or whom the seeds take it for, or the first of a cluster that it is ordered to
+/// begin; and whether it was.
+async fn enter(
+    record: IdentityRecord,
+    has_log: bool,
+    cluster: &ClusterOptions,
+    beginning: &Beginning,
+) -> (Identity, bool) {
+    // Whoever was ordered to begin a cluster and died before its log began waits like a blank one.
+    if let Some(identity) = record.member.filter(|identity| identity.node != FIRST_NODE || has_log) {
+        return (identity, false);
+    }
+    tokio::select! {
+        biased;
+        ordered = beginning.ordered() => {
+            (record.member.unwrap_or(Identity { cluster: ordered, node: FIRST_NODE }), true)
+        }
+        identity = join(record.volume, cluster) => (identity, false),
+    }
+}
+
 impl Group {
     /// Opens a replica, or begins one: as a cluster of its own, or as a learner of the cluster that it joins. A group of
     /// one leads and has applied its whole log when this returns, within `patience`; a member of a larger group has
@@ -72,6 +93,7 @@ impl Group {
             disk,
             seed,
             cluster,
+            beginning,
             purge_every,
             entries_kept,
             disk_reserve: _,
@@ -95,12 +117,14 @@ impl Group {
         let member = record.member.map(|identity| identity_by(&machine.shared().state, identity)).transpose();
         let record = IdentityRecord { member: member.map_err(not_started)?, ..record };
         let joins = cluster.as_ref().filter(|cluster| !cluster.seeds.is_empty());
-        let identity = match (record.member, joins) {
-            (Some(identity), _) => identity,
-            (None, Some(cluster)) => join(record.volume, cluster).await,
-            (None, None) => Identity { cluster: new_cluster, node: FIRST_NODE },
+        beginning.found(record.volume);
+        let has_log = log.reader().last_index() > 0;
+        let (identity, is_ordered) = match joins {
+            Some(cluster) => enter(record, has_log, cluster, &beginning).await,
+            None => (record.member.unwrap_or(Identity { cluster: new_cluster, node: FIRST_NODE }), false),
         };
         file.write(&IdentityRecord { member: Some(identity), ..record })?;
+        beginning.settled(identity);
 
         let (shared, reader) = (machine.shared(), log.reader());
         let last_index_at_open = reader.last_index();
@@ -123,7 +147,7 @@ impl Group {
             reads: ReadRounds::default(),
             ended: tokio::sync::Mutex::new(ended),
         });
-        let begins = joins.is_none() && identity.node == FIRST_NODE;
+        let begins = is_ordered || joins.is_none() && identity.node == FIRST_NODE;
         if group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await? {
             group.linearize(patience).await.map_err(not_started)?;
             // What is told of a replica follows what it does by a moment.

@@ -59,6 +59,7 @@ pub(crate) struct PeerListener {
 #[derive(Clone, Default)]
 pub(crate) struct Answering {
     metadata: Arc<OnceLock<Metadata>>,
+    beginning: Arc<OnceLock<Router>>,
     admin: Arc<OnceLock<Router>>,
 }
 
@@ -66,6 +67,11 @@ impl Answering {
     /// Lets messages of replicas be answered.
     pub(crate) fn open(&self, metadata: &Metadata) {
         let _known = self.metadata.set(metadata.clone());
+    }
+
+    /// Lets those requests to the admin API be answered that come before the replica is in a cluster.
+    pub(crate) fn serve_beginning(&self, beginning: Router) {
+        let _known = self.beginning.set(beginning);
     }
 
     /// Lets requests to the admin API be answered.
@@ -140,7 +146,7 @@ async fn answer(answering: &Answering, request: Request<Incoming>) -> Response<B
     };
     let unavailable = || respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new());
     if request.uri().path().starts_with(ADMIN) {
-        let Some(admin) = answering.admin.get() else { return unavailable() };
+        let Some(admin) = answering.admin.get().or_else(|| answering.beginning.get()) else { return unavailable() };
         let answered = TowerToHyperService::new(admin.clone()).call(request.map(Body::new)).await;
         return answered.unwrap_or_else(|never: Infallible| match never {});
     }
