@@ -32,21 +32,24 @@ impl Bucket {
 /// Starts the DNS of the cluster on the hub, and makes it a Service.
 pub(crate) async fn start_dns(site: &Site, api: &Api) -> Result<()> {
     let corefile = format!(
-        ".:53 {{
-    bind {}
+        "cluster.local:53 in-addr.arpa:53 {{
+    bind {hub}
     errors
     kubernetes cluster.local in-addr.arpa {{
-        kubeconfig {}
+        kubeconfig {kubeconfig}
         ttl 1
     }}
-    # Nothing else has a name here.
+}}
+# Nothing else has a name here.
+.:53 {{
+    bind {hub}
     template ANY ANY {{
         rcode NXDOMAIN
     }}
 }}
 ",
-        Site::HUB,
-        kubeconfig::path(site, ADMIN).display()
+        hub = Site::HUB,
+        kubeconfig = kubeconfig::path(site, ADMIN).display()
     );
     fs::write(site.file("Corefile"), corefile)?;
     Tool::in_network(&site.hub(), "coredns")?
