@@ -28,8 +28,8 @@ use crate::{
     Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History, LinkBlob, LinkBlobRefused,
     Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
     NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, Referrer,
-    ReserveKeys, ReserveKeysRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
-    VolumeId,
+    ReserveKeys, ReserveKeysRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused,
+    UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -156,17 +156,32 @@ fn golden_commands() {
         ("put-manifest-full", PutManifest::new(verified(1), full).into()),
         ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
         ("delete-manifest", DeleteManifest { repository: repository(1), digest: digest(1) }.into()),
-        ("delete-tag", DeleteTag { repository: repository(1), tag: tag(1) }.into()),
         ("touch-blob", TouchBlob { repository: repository(1), digest: digest(1) }.into()),
         ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
     ];
-    let commands: Vec<_> = [commands, commands_of_the_registry_itself(), quarantine_commands()].concat();
+    let commands: Vec<_> =
+        [commands, commands_of_the_registry_itself(), quarantine_commands(), tag_commands()].concat();
     let named: BTreeSet<_> = commands.iter().map(|(_, command)| command.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     let envelopes = commands.into_iter().map(|(name, command)| {
         (name, Envelope { id: CommandId(0x0123_4567_89ab_cdef), at: LogTime(1_700_000_000_000), command })
     });
     check("commands", &envelopes.collect::<Vec<_>>());
+}
+
+fn tag_commands() -> Vec<(&'static str, Command)> {
+    let tag_manifest = TagManifest {
+        repository: repository(1),
+        digest: digest(1),
+        media_type: new_manifest(1).media_type,
+        tags: vec![tag(1), tag(2)],
+        precondition: Precondition::Match(vec![digest(2)]),
+        sparse: true,
+    };
+    vec![
+        ("delete-tag", DeleteTag { repository: repository(1), tag: tag(1) }.into()),
+        ("tag-manifest", tag_manifest.into()),
+    ]
 }
 
 fn quarantine_commands() -> Vec<(&'static str, Command)> {
@@ -215,7 +230,7 @@ fn golden_outcomes() {
         ("forget-keys", Outcome::ForgetKeys(Ok(3))),
         ("mount-blob", Outcome::MountBlob(Err(MountBlobRefused::BlobUnknown))),
         ("unlink-blob", Outcome::UnlinkBlob(Err(UnlinkBlobRefused::BlobUnknown))),
-        ("put-manifest", Outcome::PutManifest(Ok(put))),
+        ("put-manifest", Outcome::PutManifest(Ok(put.clone()))),
         ("put-manifest-blobs", Outcome::PutManifest(Err(PutManifestRefused::BlobsUnknown(vec![digest(1)])))),
         (
             "put-manifest-precondition",
@@ -226,6 +241,13 @@ fn golden_outcomes() {
         ("delete-manifest-unknown", Outcome::DeleteManifest(Err(DeleteManifestRefused::ManifestUnknown))),
         ("delete-tag", Outcome::DeleteTag(Ok(()))),
         ("delete-tag-unknown", Outcome::DeleteTag(Err(DeleteTagRefused::TagUnknown))),
+        ("tag-manifest", Outcome::TagManifest(Ok(put.clone()))),
+        ("tag-manifest-unknown", Outcome::TagManifest(Err(TagManifestRefused::ManifestUnknown))),
+        ("tag-manifest-blobs", Outcome::TagManifest(Err(TagManifestRefused::BlobsUnknown(vec![digest(1)])))),
+        (
+            "tag-manifest-precondition",
+            Outcome::TagManifest(Err(TagManifestRefused::PreconditionFailed { current: None })),
+        ),
         ("touch-blob", Outcome::TouchBlob(Err(TouchBlobRefused::BlobUnknown))),
         ("collect-blobs", Outcome::CollectBlobs(Ok(Collected { unlinked: 2, condemned: 300 }))),
         ("allocate-node", Outcome::AllocateNode(Ok(300))),

@@ -32,8 +32,8 @@ pub use command::{
     Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History, Incarnation, LinkBlob,
     LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart,
     NameFirstVolume, NeverRefused, NewManifest, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition,
-    PutManifest, PutManifestRefused, Referrer, ReserveKeys, ReserveKeysRefused, SetQuarantine, Tail, TouchBlob,
-    TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
+    PutManifest, PutManifestRefused, Referrer, ReserveKeys, ReserveKeysRefused, SetQuarantine, TagManifest,
+    TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};

@@ -24,7 +24,7 @@ pub use history::{Ancestor, BeginHistory, History};
 pub use key::{CondemnKeys, ForgetKeys, ReserveKeys, ReserveKeysRefused};
 pub use manifest::{
     DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut, MovedTag,
-    NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer,
+    NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer, TagManifest, TagManifestRefused,
 };
 pub use node::{AllocateNode, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
@@ -80,7 +80,8 @@ impl Command {
             | Self::FinishUpload(_)
             | Self::LinkBlob(_)
             | Self::MountBlob(_)
-            | Self::PutManifest(_) => true,
+            | Self::PutManifest(_)
+            | Self::TagManifest(_) => true,
             Self::CancelUpload(_)
             | Self::ExpireUploads(_)
             | Self::CondemnKeys(_)
@@ -206,4 +207,5 @@ operations! {
     BeginHistory -> History | NeverRefused,
     SetQuarantine -> bool | NeverRefused,
     NameFirstVolume -> () | NeverRefused,
+    TagManifest -> ManifestPut | TagManifestRefused,
 }
