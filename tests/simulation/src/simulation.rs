@@ -30,4 +30,5 @@ mod scenarios;
 mod seeds;
 mod trace;
 mod universe;
+mod upgrades;
 mod world;

@@ -29,8 +29,8 @@ use crate::identity::{IdentityFile, IdentityRecord};
 use crate::log_clock::LogClock;
 use crate::state::{FIRST_NODE, State};
 use crate::{
-    CheckpointError, Identity, LogTime, OpenError, Options, Position, Query, QueryError, ReadError, Role, Snapshot,
-    Status, VolumeId,
+    CheckpointError, Identity, Levels, LogTime, OpenError, Options, Position, Query, QueryError, ReadError, Role,
+    Snapshot, Status, VolumeId,
 };
 
 /// How long a checkpoint that was asked for is waited for before it is asked for again.
@@ -54,6 +54,8 @@ pub(crate) struct Group {
     /// The newest entry of the log when it was opened.
     last_index_at_open: u64,
     reads: ReadRounds,
+    /// Had by whoever takes a replica in, as long as that lasts.
+    pub(super) joining: tokio::sync::Mutex<()>,
     ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
 
@@ -71,13 +73,14 @@ impl Group {
             new_cluster,
             disk,
             seed,
+            levels,
             cluster,
             purge_every,
             entries_kept,
             disk_reserve: _,
         } = options;
         let (files, folder_of) = (disk.clone(), folder.clone());
-        let open = move || open_files(&files, &folder_of, state_cache_bytes, log_cache_bytes, alive);
+        let open = move || open_files(&files, &folder_of, [state_cache_bytes, log_cache_bytes], levels, alive);
         let (log, machine) = wait_for(&*disk, open).await.map_err(not_started)??;
 
         let file = IdentityFile::of(disk.clone(), &folder);
@@ -97,7 +100,7 @@ impl Group {
         let joins = cluster.as_ref().filter(|cluster| !cluster.seeds.is_empty());
         let identity = match (record.member, joins) {
             (Some(identity), _) => identity,
-            (None, Some(cluster)) => join(record.volume, cluster).await,
+            (None, Some(cluster)) => join(record.volume, levels.reads, cluster).await?,
             (None, None) => Identity { cluster: new_cluster, node: FIRST_NODE },
         };
         file.write(&IdentityRecord { member: Some(identity), ..record })?;
@@ -121,16 +124,25 @@ impl Group {
             log: reader,
             last_index_at_open,
             reads: ReadRounds::default(),
+            joining: tokio::sync::Mutex::default(),
             ended: tokio::sync::Mutex::new(ended),
         });
         let begins = joins.is_none() && identity.node == FIRST_NODE;
         if group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await? {
-            group.linearize(patience).await.map_err(not_started)?;
-            // What is told of a replica follows what it does by a moment.
-            let is_led = |metrics: &openraft::RaftMetrics<Types>| metrics.current_leader == Some(identity.node);
-            group.raft.wait(Some(patience)).metrics(is_led, "it leads").await.map_err(not_started)?;
+            group.lead_alone(patience).await?;
         }
         Ok(group)
+    }
+
+    /// Waits until this group of one leads, and has applied its log.
+    async fn lead_alone(self: &Arc<Self>, patience: Duration) -> Result<(), OpenError> {
+        let led = self.linearize(patience).await;
+        led.map_err(|error| self.shared.later().map_or_else(|| not_started(error), OpenError::Later))?;
+        // What is told of a replica follows what it does by a moment.
+        let is_led = |metrics: &openraft::RaftMetrics<Types>| metrics.current_leader == Some(self.identity.node);
+        self.raft.wait(Some(patience)).metrics(is_led, "it leads").await.map_err(not_started)?;
+        self.settle_level(patience).await;
+        Ok(())
     }
 
     /// Begins what there is to begin, and says whether this replica is a group of one.
@@ -238,7 +250,12 @@ impl Group {
             log_bytes: self.log.bytes(),
             caught_up: applied_index >= self.last_index_at_open,
             contact: acknowledged.into_iter().chain(heard).min(),
-            fatal: metrics.running_state.as_ref().err().map(ToString::to_string),
+            level: self.level(),
+            reads: self.shared.levels.reads,
+            fatal: metrics.running_state.as_ref().err().map(|fatal| match self.shared.later() {
+                Some(later) => later.to_string(),
+                None => fatal.to_string(),
+            }),
         }
     }
 
@@ -295,16 +312,16 @@ impl Contact {
 fn open_files(
     disk: &Arc<dyn Disk>,
     folder: &Path,
-    state_cache_bytes: usize,
-    log_cache_bytes: usize,
+    [state_cache_bytes, log_cache_bytes]: [usize; 2],
+    levels: Levels,
     alive: mpsc::Sender<()>,
 ) -> Result<(Log, Machine), OpenError> {
     disk.create_folder(folder).map_err(|source| OpenError::Io { path: folder.to_owned(), source })?;
     folder_format::check(&**disk, folder)?;
     // The state first: its file is locked, which keeps a second process off the log as well.
     let state = State::open(&**disk, &folder.join("state.redb"), state_cache_bytes)?;
+    let machine = Machine::new(disk.clone(), state, levels, alive)?;
     folder_format::stamp(&**disk, folder)?;
-    let machine = Machine::new(disk.clone(), state, alive)?;
     let limits = Limits { cache_bytes: log_cache_bytes, segment_bytes: SEGMENT_BYTES };
     let log = Log::open(disk.clone(), &folder.join("log"), limits)?;
     // So that a power cut cannot take away the names of files that hold acknowledged facts.
@@ -360,7 +377,6 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::encoding::encode;
     use crate::fixtures::{digest, put_manifest, repository, tag};
     use crate::{CommandId, Envelope, LogTime};
 
@@ -369,7 +385,7 @@ mod tests {
     async fn put(group: &Group, number: u8) {
         let command = put_manifest(number, &[number]).into();
         let envelope = Envelope { id: CommandId(number.into()), at: LogTime(1), command };
-        group.write(encode(&envelope).into(), PATIENCE).await.unwrap();
+        group.write(&envelope, PATIENCE).await.unwrap();
     }
 
     #[tokio::test]

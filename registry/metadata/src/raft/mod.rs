@@ -16,6 +16,7 @@ mod entries;
 mod group;
 mod index;
 mod leader;
+mod level;
 mod log;
 mod machine;
 mod members;
