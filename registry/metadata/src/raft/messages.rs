@@ -249,7 +249,9 @@ pub enum ChangeRefusal {
     Leads(u64),
     /// Of the voters that would be left, too few are in contact to agree on anything.
     #[error(
-        "without node {node} there are {voters} voters, of which {needed} must agree, and {in_contact} are in contact"
+        "without node {node} there {}, of which {needed} must agree, and {}",
+        if *.voters == 1 { "is 1 voter".to_owned() } else { format!("are {} voters", .voters) },
+        if *.in_contact == 1 { "1 is in contact".to_owned() } else { format!("{} are in contact", .in_contact) }
     )]
     Quorum {
         /// The voter that was to go.

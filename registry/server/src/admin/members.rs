@@ -140,8 +140,8 @@ fn text(answer: &Membership) -> String {
     };
     let contact = quorum.in_contact.map(|count| format!(", {count} in contact")).unwrap_or_default();
     let head = format!(
-        "cluster {cluster}: {led}, entry {last_log_index}\n{} voters, {} must agree{contact}\n{}\n",
-        quorum.voters,
+        "cluster {cluster}: {led}, entry {last_log_index}\n{}, {} must agree{contact}\n{}\n",
+        voters(quorum.voters),
         quorum.needed,
         waiting(*level, members)
     );
@@ -167,6 +167,10 @@ fn text(answer: &Membership) -> String {
     };
     let rows: Vec<_> = members.iter().map(row).collect();
     head + &table(["node", "role", "behind", "last contact", "reads", "address", "volume"], &rows)
+}
+
+fn voters(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "voter" } else { "voters" })
 }
 
 /// Who keeps the cluster at its level, if some of the others read more: a line, or nothing.
@@ -240,6 +244,8 @@ pub(super) mod tests {
         let told =
             "level 1 is in force; what came with level 2 waits until a release that reads it runs on node 4, node 5\n";
         assert!(text(&upgrading).contains(told), "{}", text(&upgrading));
+        let one = Membership { quorum: Quorum { voters: 1, needed: 1, in_contact: Some(1) }, ..members() };
+        assert!(text(&one).contains("\n1 voter, 1 must agree, 1 in contact\n"), "{}", text(&one));
         let alone = text(&members_alone());
         assert!(alone.contains("no leader answers (term 3): this is what node 1 knows"), "{alone}");
     }
