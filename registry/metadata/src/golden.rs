@@ -108,10 +108,12 @@ fn put_manifest_commands() -> Vec<(&'static str, Command)> {
         ..new_manifest(1)
     };
     let absent = NewManifest { precondition: Precondition::Absent, ..new_manifest(1) };
+    let exists = NewManifest { precondition: Precondition::Exists, ..new_manifest(1) };
     vec![
         ("put-manifest", plain.into()),
         ("put-manifest-full", PutManifest::new(verified(1), full).into()),
         ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
+        ("put-manifest-exists", PutManifest::new(verified(1), exists).into()),
     ]
 }
 

@@ -123,7 +123,8 @@ impl Recorder {
         let call = match (random.random_range(0..20), seen) {
             (0..9, _) => Call::Read,
             (9..13, Some(from)) => Call::Swap { from, to: self.new_value(&mut pages) },
-            (13..15, _) => Call::Create(self.new_value(&mut pages)),
+            (13, _) => Call::Create(self.new_value(&mut pages)),
+            (14, _) => Call::Update(self.new_value(&mut pages)),
             (15, _) => Call::Delete,
             // A manifest that is there already is put again.
             (16, Some(held)) => Call::Write(held),
@@ -164,6 +165,7 @@ impl Recorder {
             Call::Read => client.get(&target),
             Call::Write(value) => put(value),
             Call::Create(value) => put(value).header("if-none-match", "*"),
+            Call::Update(value) => put(value).header("if-match", "*"),
             Call::Swap { from, to } => put(to).header("if-match", &format!("\"{}\"", sha256(&self.manifest(from)))),
             Call::Delete => client.delete(&target),
         }
@@ -186,8 +188,10 @@ impl Recorder {
                 Some(Answer::Shown(shown))
             }
             (Call::Read, 404) => Some(Answer::Shown(None)),
-            (Call::Delete, 202) | (Call::Write(_) | Call::Create(_) | Call::Swap { .. }, 201) => Some(Answer::Done),
-            (Call::Delete, 404) | (Call::Create(_) | Call::Swap { .. }, 412) => Some(Answer::Refused),
+            (Call::Delete, 202) | (Call::Write(_) | Call::Create(_) | Call::Update(_) | Call::Swap { .. }, 201) => {
+                Some(Answer::Done)
+            }
+            (Call::Delete, 404) | (Call::Create(_) | Call::Update(_) | Call::Swap { .. }, 412) => Some(Answer::Refused),
             _ => {
                 self.wrong(format!("{call:?} is answered {} {:?}", reply.status, reply.body));
                 None
@@ -300,6 +304,7 @@ fn name(call: Call) -> &'static str {
         Call::Read => "read",
         Call::Write(_) => "write",
         Call::Create(_) => "create",
+        Call::Update(_) => "update",
         Call::Swap { .. } => "swap",
         Call::Delete => "delete",
     }

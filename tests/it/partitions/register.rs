@@ -26,6 +26,8 @@ pub(super) enum Call {
         from: Value,
         to: Value,
     },
+    /// `If-Match: *`.
+    Update(Value),
     Delete,
 }
 
@@ -56,6 +58,7 @@ impl Operation {
             Call::Write(value) => (true, Some(value)),
             Call::Create(value) => (state.is_none(), Some(value)),
             Call::Swap { from, to } => (state == Some(from) || state == Some(to), Some(to)),
+            Call::Update(value) => (state.is_some(), Some(value)),
             Call::Delete => (state.is_some(), None),
         };
         match answer {
@@ -190,6 +193,9 @@ mod tests {
         let deleted = done(Call::Delete, 2, 3);
         assert!(is_linearizable(&[begun, deleted, done(Call::Create(4), 4, 5), done(Call::Delete, 6, 7)]));
         assert!(!is_linearizable(&[begun, deleted, shown(Some(1), 4, 5)]));
+        assert!(is_linearizable(&[begun, done(Call::Update(4), 2, 3), shown(Some(4), 4, 5)]));
+        assert!(!is_linearizable(&[begun, deleted, done(Call::Update(4), 4, 5)]));
+        assert!(!is_linearizable(&[begun, refused(Call::Update(4), 2, 3)]), "refused, though there is something");
         // A compare-and-set that was applied twice, the first time unseen.
         assert!(!is_linearizable(&[begun, refused(swap(2), 2, 3), shown(Some(2), 4, 5)]));
     }

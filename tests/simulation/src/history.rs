@@ -49,6 +49,8 @@ pub(crate) enum Condition {
     Absent,
     /// `If-Match`
     Is(Value),
+    /// `If-Match: *`
+    Exists,
 }
 
 /// A manifest of the ledger.

@@ -186,8 +186,8 @@ impl From<ManifestPutError> for ApiError {
                 Self::with_message(ErrorCode::ManifestBlobUnknown, message).detail(json!({ "missing": missing }))
             }
             ManifestPutError::PreconditionFailed => {
-                let message = "the reference names another manifest than If-Match or If-None-Match says";
-                Self::with_message(ErrorCode::Denied, message).status(StatusCode::PRECONDITION_FAILED)
+                let message = "the reference names another manifest than If-Match or If-None-Match says, or none";
+                Self::with_message(ErrorCode::Precondition, message)
             }
             ManifestPutError::Fault(fault) => fault.into(),
         }

@@ -22,6 +22,7 @@ impl Model for Tags {
                 let holds = tags.iter().all(|tag| match condition {
                     Condition::Any => true,
                     Condition::Absent => state[*tag].is_none(),
+                    Condition::Exists => state[*tag].is_some(),
                     // Whoever repeats it because the answer was lost asks for what is so already.
                     Condition::Is(wanted) => state[*tag] == Some(*wanted) || state[*tag] == Some(*value),
                 });

@@ -42,6 +42,7 @@ fn any_precondition() -> impl Strategy<Value = Precondition> {
     prop_oneof![
         4 => Just(Precondition::None),
         1 => Just(Precondition::Absent),
+        1 => Just(Precondition::Exists),
         1 => (1..4_u8).prop_map(|number| Precondition::Match(vec![digest(number)])),
     ]
 }
