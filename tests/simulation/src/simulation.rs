@@ -21,7 +21,6 @@ mod adversary;
 mod bugs;
 mod client;
 mod history;
-mod linearizability;
 mod mutants;
 mod promises;
 mod random;

@@ -1,7 +1,8 @@
 //! P3: one order of all pushes, reads and deletions of a repository's tags explains every answer.
 
+use roadstead_simulation::linearizability::{Call, Model, Verdict, check as search};
+
 use crate::history::{Condition, TAGS, TagOperation, Value};
-use crate::linearizability::{Call, Model, Verdict, check as search};
 use crate::run::World;
 
 /// What a search may cost: far above what it does.
