@@ -120,7 +120,7 @@ impl Survivor {
         let file = IdentityFile::of(disk, folder);
         let found = file.read()?.and_then(|record| record.member.map(|identity| (record, identity)));
         let (record, identity) = found.ok_or_else(|| SurvivorError::NoMember(folder.to_owned()))?;
-        let identity = super::group::identity_by(&state, identity)?;
+        let identity = super::open::identity_by(&state, identity)?;
         Levels::OF_THIS_BUILD.check(Query::new(state.read()?).level()?).map_err(QueryError::from)?;
 
         let (applied, mut membership) = read_consensus(&state.read()?)?;
