@@ -145,8 +145,7 @@ async fn p12_a_volume_keeps_its_node_id_and_no_other_ever_gets_it() {
 async fn leadership_is_handed_over_and_a_lost_voter_replaced() {
     let mut cluster = Cluster::of(3).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
-    let to = cluster.replicas[(leader + 1) % 3].metadata.identity().node;
-    cluster.any().change_members(MemberChange::TransferLeadership { to }).await.unwrap();
+    cluster.let_lead((leader + 1) % 3).await;
     put(cluster.any(), 1).await.unwrap();
     assert_eq!(cluster.leader(&[(leader + 1) % 3]).await, (leader + 1) % 3);
 

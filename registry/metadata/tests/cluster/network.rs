@@ -126,6 +126,17 @@ impl Cluster {
         timeout(PATIENCE, found).await.unwrap()
     }
 
+    /// Lets a replica lead, as soon as it can.
+    pub(crate) async fn let_lead(&self, index: usize) {
+        let to = self.replicas[index].metadata.identity().node;
+        let led = async {
+            // One that has just started has to be heard of first.
+            while self.any().change_members(MemberChange::TransferLeadership { to }).await.is_err() {}
+        };
+        timeout(PATIENCE, led).await.unwrap();
+        self.leader(&[index]).await;
+    }
+
     pub(crate) fn cut(&self, index: usize) {
         self.network.0.lock().cut.insert(self.replicas[index].address.clone());
     }
