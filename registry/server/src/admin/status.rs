@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use roadstead_domain::Fault;
-use roadstead_metadata::{ClusterId, Identity, Role};
+use roadstead_metadata::{ClusterId, Identity, Level, Role};
 use serde::{Deserialize, Serialize};
 
 use super::api::Admin;
@@ -25,10 +25,20 @@ pub(super) struct Status {
     pub cluster: String,
     /// This replica's node id in it.
     pub node: u64,
+    pub level: Levels,
     pub raft: Raft,
     pub changes: Changes,
     pub uploads_open: u64,
     pub memory_budget: Memory,
+}
+
+/// What the facts may hold: a number that rises when all replicas of a cluster run a release that reads more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Levels {
+    /// What the cluster may use.
+    pub in_force: u32,
+    /// Up to which this release reads.
+    pub reads: u32,
 }
 
 /// This replica in its group.
@@ -75,6 +85,7 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         readiness: readiness(admin.health.readiness()).to_owned(),
         cluster: uuid(cluster),
         node,
+        level: Levels { in_force: status.level.0, reads: status.reads.0 },
         raft: Raft {
             role: role(status.role).to_owned(),
             leader: status.leader,
@@ -116,7 +127,7 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { version, url, readiness, cluster, node, raft, changes, uploads_open, memory_budget } = status;
+    let Status { version, url, readiness, cluster, node, level, raft, changes, uploads_open, memory_budget } = status;
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
         Some(leader) => format!(" of node {leader}"),
@@ -127,6 +138,7 @@ fn text(status: &Status) -> String {
     let mut rows = vec![
         ("registry", format!("roadstead {version}, {readiness} on {url}")),
         ("cluster", format!("node {node} of {cluster}; `roadstead members` lists all")),
+        ("level", level_text(level)),
         ("raft", format!("{}{leader}, term {}", raft.role, raft.term)),
         (
             "log",
@@ -143,6 +155,17 @@ fn text(status: &Status) -> String {
     columns(&rows)
 }
 
+fn level_text(level: &Levels) -> String {
+    let Levels { in_force, reads } = level;
+    if in_force == reads {
+        return format!("{in_force}, which is all that this release knows");
+    }
+    let release = Level(*reads).release().map(|release| format!(" (roadstead {release})")).unwrap_or_default();
+    format!(
+        "{in_force}; level {reads}{release} waits until all replicas read it: `roadstead members` shows which do not"
+    )
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -154,6 +177,7 @@ pub(super) mod tests {
             readiness: "ready".to_owned(),
             cluster: uuid(7),
             node: 1,
+            level: Levels { in_force: 1, reads: 1 },
             raft: Raft {
                 role: "leader".to_owned(),
                 leader: Some(1),
@@ -175,11 +199,14 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(&status()), @r"
         registry     roadstead 1.2.3, ready on https://127.0.0.1:5000
         cluster      node 1 of 00000000-0000-0000-0000-000000000007; `roadstead members` lists all
+        level        1, which is all that this release knows
         raft         leader, term 3
         log          entry 120, applied to 119, durable in the state to 100; 1.5 MiB
         change feed  epoch 1, change 57
         uploads      2 open
         memory       8.0 MiB of 128.0 MiB for content in transit
         ");
+        let upgrading = text(&Status { level: Levels { in_force: 1, reads: 2 }, ..status() });
+        assert!(upgrading.contains("level        1; level 2 waits until all replicas read it"), "{upgrading}");
     }
 }
