@@ -17,6 +17,7 @@ mod limits;
 mod listing;
 mod manifest;
 mod manifest_cache;
+mod mirror;
 mod ports;
 #[cfg(test)]
 mod race;
@@ -35,12 +36,14 @@ pub use backup::{
     rfc3339, store_owner,
 };
 pub use blob::{BlobReadError, BlobSource, FoundBlob};
+pub use roadstead_blobs::ByteStream;
 pub use budget::{ByteBudget, Reservation};
 pub use collect::CollectError;
 pub use fault::Fault;
 pub use janitor::Swept;
 pub use listing::{ListTagsError, Listed};
 pub use manifest::{ManifestFound, ManifestPutError, ManifestReadError, ManifestStored};
+pub use mirror::{ReceivedManifestError, Transfer};
 pub use ports::{Clock, Entropy, Ports};
 pub use registry::{Options, Registry};
 pub use roadstead_metadata::{Precondition, ReferrerEntry};

@@ -14,6 +14,7 @@ mod collect;
 mod history;
 mod key;
 mod manifest;
+mod mirror;
 mod node;
 mod quarantine;
 mod upload;
@@ -25,6 +26,10 @@ pub use key::{CondemnKeys, ForgetKeys, ReserveKeys, ReserveKeysRefused};
 pub use manifest::{
     DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut, MovedTag,
     NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer,
+};
+pub use mirror::{
+    AdmitMirror, AdvanceInbox, Advanced, Arrival, DismissMirror, ForsakeBlob, ReceiveChanges, ReceiveChangesRefused,
+    ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused,
 };
 pub use node::{AllocateNode, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
@@ -80,7 +85,10 @@ impl Command {
             | Self::FinishUpload(_)
             | Self::LinkBlob(_)
             | Self::MountBlob(_)
-            | Self::PutManifest(_) => true,
+            | Self::PutManifest(_)
+            | Self::ReceiveChanges(_)
+            | Self::ReceiveSnapshot(_)
+            | Self::ResolveManifest(_) => true,
             Self::CancelUpload(_)
             | Self::ExpireUploads(_)
             | Self::CondemnKeys(_)
@@ -93,7 +101,11 @@ impl Command {
             | Self::AllocateNode(_)
             | Self::NameFirstVolume(_)
             | Self::BeginHistory(_)
-            | Self::SetQuarantine(_) => false,
+            | Self::SetQuarantine(_)
+            | Self::ForsakeBlob(_)
+            | Self::AdvanceInbox(_)
+            | Self::AdmitMirror(_)
+            | Self::DismissMirror(_) => false,
         }
     }
 }
@@ -206,4 +218,11 @@ operations! {
     BeginHistory -> History | NeverRefused,
     SetQuarantine -> bool | NeverRefused,
     NameFirstVolume -> () | NeverRefused,
+    ReceiveChanges -> Advanced | ReceiveChangesRefused,
+    ReceiveSnapshot -> Advanced | NeverRefused,
+    ResolveManifest -> Advanced | ResolveManifestRefused,
+    ForsakeBlob -> Advanced | NeverRefused,
+    AdvanceInbox -> Advanced | NeverRefused,
+    AdmitMirror -> () | NeverRefused,
+    DismissMirror -> bool | NeverRefused,
 }

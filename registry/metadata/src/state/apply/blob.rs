@@ -101,6 +101,7 @@ impl Apply<'_> {
             self.mend(&digest, size, key)?
         };
         self.join(repository, digest, object)?;
+        self.blob_arrived(&digest)?;
         Ok(Linked { deduplicated })
     }
 
@@ -118,7 +119,7 @@ impl Apply<'_> {
     }
 
     /// Lets a repository hold a blob, or renews its lease.
-    fn join(&mut self, repository: &RepositoryName, digest: Digest, mut object: ObjectRow) -> Result<(), QueryError> {
+    pub(super) fn join(&mut self, repository: &RepositoryName, digest: Digest, mut object: ObjectRow) -> Result<(), QueryError> {
         let mut membership = self.rows.get(MEMBERSHIPS, (repository, &digest))?.unwrap_or_default();
         let joins = !membership.held;
         membership.held = true;

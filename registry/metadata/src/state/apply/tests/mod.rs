@@ -6,6 +6,7 @@ mod dedup;
 mod invariants;
 mod key;
 mod manifest;
+mod mirror;
 mod model;
 mod quarantine;
 mod upload;
