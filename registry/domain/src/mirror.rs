@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roadstead_metadata::{
-    AdmitMirror, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, DismissMirror, ForsakeBlob, NewManifest,
+    AdmitMirror, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, DismissMirror, ForsakeBlob, LogTime, NewManifest,
     OpenUpload, OpenUploadRefused, Position, Precondition, PutManifest, ReceiveChanges, ReceiveChangesRefused,
     ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused, UploadState,
 };
@@ -208,6 +208,11 @@ impl Registry {
     /// Whose token this is.
     pub fn mirror_of(&self, token: &str) -> Result<Option<AdmittedMirror>, Fault> {
         Ok(self.metadata.query()?.admitted_mirror(&hash(token))?)
+    }
+
+    /// What time it is in this registry's log.
+    pub fn log_time(&self) -> LogTime {
+        self.ports.now(&self.metadata)
     }
 
     /// After it, what this replica has is no older than what was acknowledged anywhere before.

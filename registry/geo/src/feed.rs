@@ -1,7 +1,7 @@
 //! Home's side of the feed: what a mirror is told.
 
 use roadstead_domain::{Fault, Registry};
-use roadstead_metadata::{ChangeKind, ChangesError, ManifestContent, Metadata, Position, Query};
+use roadstead_metadata::{ChangeKind, ChangesError, ManifestContent, Position, Query};
 
 use crate::limits::{MAX_PAGE_BYTES, MAX_PAGE_CHANGES};
 use crate::wire::{FeedLine, HomeId, WireChange, WireManifest, line};
@@ -41,7 +41,7 @@ pub fn feed_line(registry: &Registry, after: Position) -> Result<(Vec<u8>, Posit
             break;
         }
     }
-    let feed = FeedLine { changes: sent, ..watermark_of(metadata, &query)? };
+    let feed = FeedLine { changes: sent, ..watermark_of(registry, &query)? };
     Ok((line(&feed)?, last))
 }
 
@@ -49,12 +49,12 @@ pub fn feed_line(registry: &Registry, after: Position) -> Result<(Vec<u8>, Posit
 pub fn watermark(registry: &Registry) -> Result<Vec<u8>, FeedError> {
     let metadata = registry.metadata();
     let query = metadata.query().map_err(Fault::from)?;
-    Ok(line(&watermark_of(metadata, &query)?)?)
+    Ok(line(&watermark_of(registry, &query)?)?)
 }
 
-fn watermark_of(metadata: &Metadata, query: &Query) -> Result<FeedLine, Fault> {
-    let home = HomeId(metadata.identity().cluster);
-    Ok(FeedLine { home, newest: query.position()?, time: query.time()?, changes: Vec::new() })
+fn watermark_of(registry: &Registry, query: &Query) -> Result<FeedLine, Fault> {
+    let home = HomeId(registry.metadata().identity().cluster);
+    Ok(FeedLine { home, newest: query.position()?, time: registry.log_time(), changes: Vec::new() })
 }
 
 /// The manifest that a change put, if it is in the facts and still there.

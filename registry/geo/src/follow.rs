@@ -84,9 +84,6 @@ impl Mirror {
                     }
                 }
                 Err(error) => {
-                    if let FollowError::Home(error) = &error {
-                        self.note(error);
-                    }
                     if !std::mem::replace(&mut failing, true) {
                         warn!(home = self.home(), reason = %error, "home's changes do not come: {error}");
                     }
@@ -187,7 +184,7 @@ impl Mirror {
                 () = stop.cancelled() => return,
                 watched = self.watch_once(&mut pauses) => watched,
             };
-            self.note(&watched);
+            self.note_silence(&watched);
             debug!(home = self.home(), reason = %watched, "home is not heard of: {watched}");
             pauses.wait(&stop).await;
         }

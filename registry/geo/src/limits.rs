@@ -38,15 +38,16 @@ pub(crate) const MAX_WAITING: u64 = 20_000;
 /// Repositories that are looked at in one turn.
 pub(crate) const MAX_LOOKED_AT: usize = 1_000;
 
-/// Bytes that one request asks home for: on a link of 1 Gb/s a request of this size lasts 70 ms, so that the round trip
-/// between two of them, with [`STREAMS_PER_BLOB`] at once, costs little.
-pub(crate) const CHUNK_BYTES: u64 = 8 << 20;
+/// Bytes that one request asks home for. With [`STREAMS_PER_BLOB`] at once, more is on its way than a link of 1 Gb/s holds
+/// in a round trip of 150 ms (19 MB): so the round trip between two requests of a connection costs nothing. What is on
+/// its way is also what a restart brings again.
+pub(crate) const CHUNK_BYTES: u64 = 4 << 20;
 
 /// Connections that bring one blob at once: one alone is held back by its window and by each lost packet.
-pub(crate) const STREAMS_PER_BLOB: usize = 4;
+pub(crate) const STREAMS_PER_BLOB: usize = 6;
 
 /// Blobs of at most this size are small: they go before larger ones.
-pub(crate) const SMALL_BYTES: u64 = CHUNK_BYTES;
+pub(crate) const SMALL_BYTES: u64 = 2 * CHUNK_BYTES;
 
 /// Small blobs that are moved at once, the smallest first.
 pub(crate) const SMALL_MOVERS: usize = 8;

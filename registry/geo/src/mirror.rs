@@ -104,12 +104,11 @@ impl Mirror {
         self.level.lock().map(|level| level.elapsed())
     }
 
-    /// Notes what a call to home ended with.
-    pub(crate) fn note(&self, error: &HomeError) {
+    /// Notes why home is not heard of any more.
+    pub(crate) fn note_silence(&self, error: &HomeError) {
         match error {
-            HomeError::Away(_) => self.contact.broke(),
             HomeError::Refused(why) => self.contact.refused(why),
-            HomeError::Unknown { .. } | HomeError::Resynchronise(_) => {}
+            HomeError::Away(_) | HomeError::Unknown { .. } | HomeError::Resynchronise(_) => self.contact.broke(),
         }
     }
 }

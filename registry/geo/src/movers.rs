@@ -114,10 +114,6 @@ impl Mirror {
                     debug!(%digest, reason = %fault, "a blob that is gone at home is waited for still: {fault}");
                 }
             }
-            FetchError::Home(error) => {
-                self.note(&error);
-                debug!(%digest, reason = %error, "a blob did not come and is tried again: {error}");
-            }
             error => debug!(%digest, reason = %error, "a blob did not come and is tried again: {error}"),
         }
     }

@@ -88,9 +88,11 @@ impl Mirror {
 
     async fn find_by_tag(&self, repository: &RepositoryName, tag: &Tag) -> Result<ManifestFound, PullError> {
         let reference = Reference::Tag(tag.clone());
-        let here = self.registry.find_manifest(repository, &reference).await;
-        // After it, this replica has seen what its mirror has received.
+        // First what will be, then what is: so a tag that is published in between is not taken for what it was before.
+        // Without a leader this replica answers from what it knows.
+        let _ = self.registry.confirm_newest().await;
         let announced = self.query()?.announced_tag(repository, tag).map_err(Fault::from)?;
+        let here = self.registry.find_manifest(repository, &reference).await;
         match (announced, self.contact.is_there()) {
             (AnnouncedTag::At(digest), true) => match self.coming(repository, digest).await {
                 Err(PullError::HomeAway(why)) => found_or(here, PullError::HomeAway(why)),
@@ -142,7 +144,7 @@ impl Mirror {
     async fn ask_home(&self, repository: &RepositoryName, reference: &Reference) -> Result<ManifestFound, PullError> {
         match in_time(self.home.manifest(repository, reference)).await {
             Ok(manifest) => Ok(ManifestFound::passing(manifest.digest, manifest.media_type, manifest.bytes)),
-            Err(error) => Err(self.unanswered(error)),
+            Err(error) => Err(unanswered(error)),
         }
     }
 
@@ -167,7 +169,7 @@ impl Mirror {
             Ok(fetch) => {
                 Ok(PulledBlob::Coming(Coming { fetch, mirror: Arc::clone(self), repository: repository.clone() }))
             }
-            Err(FetchError::Home(error)) => Err(self.unanswered(error)),
+            Err(FetchError::Home(error)) => Err(unanswered(error)),
             Err(error @ (FetchError::Spool(_) | FetchError::NotKept(_))) => Err(PullError::HomeAway(error.to_string())),
         }
     }
@@ -185,16 +187,8 @@ impl Mirror {
             (Some(_), false) => Err(self.away()),
             (Some(size), true) => Ok(size),
             (None, true) => {
-                in_time(self.home.blob_size(repository, digest)).await.map_err(|error| self.unanswered(error))
+                in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered)
             }
-        }
-    }
-
-    fn unanswered(&self, error: HomeError) -> PullError {
-        self.note(&error);
-        match error {
-            HomeError::Unknown { .. } => PullError::Unknown,
-            HomeError::Away(why) | HomeError::Refused(why) | HomeError::Resynchronise(why) => PullError::HomeAway(why),
         }
     }
 
@@ -216,5 +210,12 @@ fn found_or(here: Result<ManifestFound, ManifestReadError>, otherwise: PullError
         Ok(found) => Ok(found),
         Err(ManifestReadError::Unknown) => Err(otherwise),
         Err(ManifestReadError::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+fn unanswered(error: HomeError) -> PullError {
+    match error {
+        HomeError::Unknown { .. } => PullError::Unknown,
+        HomeError::Away(why) | HomeError::Refused(why) | HomeError::Resynchronise(why) => PullError::HomeAway(why),
     }
 }

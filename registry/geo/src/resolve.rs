@@ -26,9 +26,6 @@ impl Mirror {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => {
-                    if let FollowError::Home(error) = &error {
-                        self.note(error);
-                    }
                     debug!(reason = %error, "what waits in the inbox is looked at again: {error}");
                 }
             }

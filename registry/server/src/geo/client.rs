@@ -62,12 +62,17 @@ impl HttpHome {
         Self { upstream, token, trust, idle: Arc::default(), drivers: TaskTracker::new() }
     }
 
-    async fn connection(&self) -> Result<SendRequest<Body>, HomeError> {
-        while let Some(mut idle) = { self.idle.lock().pop() } {
+    /// A connection that was used before, if one stands as far as is known.
+    async fn used(&self) -> Option<SendRequest<Body>> {
+        loop {
+            let mut idle = self.idle.lock().pop()?;
             if idle.ready().await.is_ok() {
-                return Ok(idle);
+                return Some(idle);
             }
         }
+    }
+
+    async fn fresh(&self) -> Result<SendRequest<Body>, HomeError> {
         match timeout(CONNECT_TIMEOUT, self.connect()).await {
             Ok(connected) => connected,
             Err(_elapsed) => Err(HomeError::Away(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
@@ -100,7 +105,24 @@ impl HttpHome {
 
     /// Asks, and gives the head of a good answer with the rest of it.
     async fn ask(&self, method: Method, target: &str, range: Option<&Range<u64>>) -> Result<Answer, HomeError> {
-        let mut requests = self.connection().await?;
+        // One that home has just closed is found out by using it; what is asked may be asked twice.
+        let answer = match self.used().await {
+            Some(used) => match self.ask_on(used, method.clone(), target, range).await {
+                Err(HomeError::Away(_)) => self.ask_on(self.fresh().await?, method, target, range).await?,
+                answer => answer?,
+            },
+            None => self.ask_on(self.fresh().await?, method, target, range).await?,
+        };
+        if answer.response.status().is_success() { Ok(answer) } else { Err(answer.refusal().await) }
+    }
+
+    async fn ask_on(
+        &self,
+        mut requests: SendRequest<Body>,
+        method: Method,
+        target: &str,
+        range: Option<&Range<u64>>,
+    ) -> Result<Answer, HomeError> {
         let authority = format!("{}:{}", self.upstream.host, self.upstream.port);
         let mut request = Request::builder()
             .method(method)
@@ -112,9 +134,7 @@ impl HttpHome {
         }
         let request = request.body(Body::empty()).map_err(|error| HomeError::Refused(error.to_string()))?;
         let response = requests.send_request(request).await.map_err(away)?;
-        let status = response.status();
-        let answer = Answer { response, requests, idle: Arc::clone(&self.idle) };
-        if status.is_success() { Ok(answer) } else { Err(answer.refusal().await) }
+        Ok(Answer { response, requests, idle: Arc::clone(&self.idle) })
     }
 
     async fn lines<T: DeserializeOwned + Send + 'static>(&self, target: &str) -> Result<Lines<T>, HomeError> {
