@@ -36,7 +36,6 @@ pub use backup::{
     rfc3339, store_owner,
 };
 pub use blob::{BlobReadError, BlobSource, FoundBlob};
-pub use roadstead_blobs::ByteStream;
 pub use budget::{ByteBudget, Reservation};
 pub use collect::CollectError;
 pub use fault::Fault;
@@ -46,6 +45,7 @@ pub use manifest::{ManifestFound, ManifestPutError, ManifestReadError, ManifestS
 pub use mirror::{ReceivedManifestError, Transfer};
 pub use ports::{Clock, Entropy, Ports};
 pub use registry::{Options, Registry};
+pub use roadstead_blobs::ByteStream;
 pub use roadstead_metadata::{Precondition, ReferrerEntry};
 pub use scrub::{Finding, FindingKind, ScrubOptions, ScrubWatch, Tally};
 pub use upload::{Body, BodyError, Content, UploadError, UploadStatus};

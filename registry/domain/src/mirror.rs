@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roadstead_metadata::{
-    AdmitMirror, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, DismissMirror, ForsakeBlob, LogTime, NewManifest,
-    OpenUpload, OpenUploadRefused, Position, Precondition, PutManifest, ReceiveChanges, ReceiveChangesRefused,
-    ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused, UploadState,
+    AdmitMirror, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, DismissMirror, ForsakeBlob, LogTime,
+    NewManifest, OpenUpload, OpenUploadRefused, Position, Precondition, PutManifest, ReceiveChanges,
+    ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused, UploadState,
 };
 use roadstead_oci::{Algorithm, Digest, Hasher, Manifest, MediaType, RepositoryName, Tag, UploadId};
 use uuid::Builder;

@@ -20,7 +20,7 @@ use tracing::info;
 
 use crate::follow::{FollowError, in_time};
 use crate::home::{HomeError, Lines};
-use crate::limits::{ANSWER_PATIENCE, MAX_PAGE_CHANGES, MAX_LOOKED_AT};
+use crate::limits::{ANSWER_PATIENCE, MAX_LOOKED_AT, MAX_PAGE_CHANGES};
 use crate::mirror::Mirror;
 use crate::wire::SnapshotLine;
 
@@ -70,7 +70,8 @@ impl Mirror {
                 | SnapshotLine::Tags { repository, .. } => Some(repository.clone()),
                 SnapshotLine::End => None,
             };
-            if let Some((repository, holdings)) = current.take_if(|(repository, _)| Some(&*repository) != name.as_ref()) {
+            if let Some((repository, holdings)) = current.take_if(|(repository, _)| Some(&*repository) != name.as_ref())
+            {
                 self.drop_between(moment, last.as_ref(), Some(&repository)).await?;
                 self.align(moment, &repository, holdings).await?;
                 last = Some(repository);
@@ -86,7 +87,12 @@ impl Mirror {
         }
         self.drop_between(moment, last.as_ref(), None).await?;
         self.send(moment, false, Vec::new(), true).await?;
-        info!(home = self.home(), sequence = position.sequence, "compared with home as of change {}", position.sequence);
+        info!(
+            home = self.home(),
+            sequence = position.sequence,
+            "compared with home as of change {}",
+            position.sequence
+        );
         Ok(())
     }
 
@@ -156,9 +162,8 @@ impl Mirror {
         }
         let asked = stream::iter(wanted).map(|(digest, tags)| self.manifest_to_put(repository, digest, tags));
         let put: Vec<_> = asked.buffered(ASKED_AT_ONCE).try_collect().await?;
-        let (images, indexes): (Vec<_>, Vec<_>) = put
-            .into_iter()
-            .partition(|(_, manifest): &(ChangeKind, Option<PutManifest>)| {
+        let (images, indexes): (Vec<_>, Vec<_>) =
+            put.into_iter().partition(|(_, manifest): &(ChangeKind, Option<PutManifest>)| {
                 manifest.as_ref().is_some_and(|manifest| !manifest.blobs.is_empty())
             });
         Ok(images.into_iter().chain(indexes).collect())

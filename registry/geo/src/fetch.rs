@@ -15,6 +15,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{join, join_all};
@@ -31,9 +32,8 @@ use tracing::{debug, warn};
 
 use crate::follow::{Pauses, in_time};
 use crate::home::HomeError;
-use crate::limits::{
-    ANSWER_PATIENCE, CHUNK_BYTES, MAX_ATTEMPTS, PIECES_AT_ONCE, READ_BYTES, STREAMS_PER_BLOB,
-};
+use crate::limits::{ANSWER_PATIENCE, CHUNK_BYTES, MAX_ATTEMPTS, PIECES_AT_ONCE, READ_BYTES, STREAMS_PER_BLOB};
+use crate::link::Class;
 use crate::mirror::{Mirror, Options};
 
 /// Why a blob did not come, or was not kept.
@@ -67,6 +67,8 @@ pub(crate) struct Fetch {
     changed: watch::Sender<u64>,
     /// How it ended.
     ended: watch::Sender<Option<Result<(), FetchError>>>,
+    /// How many pulls read along.
+    pulls: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -94,6 +96,24 @@ struct Reader {
     changes: watch::Receiver<u64>,
     /// What it has not read yet.
     range: Range<u64>,
+    /// If a pull reads.
+    _pull: Option<Pull>,
+}
+
+/// A pull that reads along: what it waits for goes before what nobody does.
+pub(crate) struct Pull(Arc<Fetch>);
+
+impl Pull {
+    pub(crate) fn of(fetch: &Arc<Fetch>) -> Self {
+        fetch.pulls.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(fetch))
+    }
+}
+
+impl Drop for Pull {
+    fn drop(&mut self) {
+        self.0.pulls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Reader {
@@ -200,6 +220,7 @@ impl Fetch {
             progress: Mutex::default(),
             changed: watch::Sender::new(0),
             ended: watch::Sender::new(None),
+            pulls: AtomicUsize::new(0),
         })
     }
 
@@ -270,7 +291,7 @@ impl Fetch {
         transfer: Transfer,
     ) -> Result<(), FetchError> {
         let rest = transfer.offset..self.size;
-        let body = self.read(mirror, repository, rest).map_err(|_broken| BodyError::Broken).boxed();
+        let body = self.read(mirror, repository, rest, None).map_err(|_broken| BodyError::Broken).boxed();
         let kept = mirror.registry.transfer_blob(wanting, self.digest, self.size, transfer, body).await;
         kept.map_err(|error| {
             if let UploadError::DigestMismatch { actual } = &error {
@@ -304,6 +325,11 @@ impl Fetch {
             self.bring_chunk(mirror, repository, number, chunk).await?;
         }
         Ok(())
+    }
+
+    /// What it is brought for at the moment.
+    fn class(&self) -> Class {
+        if self.pulls.load(Ordering::Relaxed) > 0 { Class::Demand } else { Class::Bulk }
     }
 
     /// The chunk that somebody waits for, or else the first that nobody brings.
@@ -385,6 +411,8 @@ impl Fetch {
                     Err(error) => broken = Some(error),
                 }
             }
+            let length: usize = whole.iter().map(Bytes::len).sum();
+            mirror.link.take(length as u64, self.class()).await;
             let written = self.write(*at, end, whole).await?;
             *at += written;
             if let Some(chunk) = self.progress.lock().chunks.get_mut(number) {
@@ -424,6 +452,7 @@ impl Fetch {
         mirror: &Arc<Mirror>,
         repository: &RepositoryName,
         range: Range<u64>,
+        pull: Option<Pull>,
     ) -> BoxStream<'static, Result<Bytes, FetchError>> {
         let reader = Reader {
             fetch: Arc::clone(self),
@@ -431,6 +460,7 @@ impl Fetch {
             repository: repository.clone(),
             changes: self.changed.subscribe(),
             range,
+            _pull: pull,
         };
         let pieces = stream::try_unfold(reader, |mut reader| async move {
             Ok::<_, FetchError>(reader.next_piece().await?.map(|piece| (piece, reader)))

@@ -10,9 +10,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use roadstead_domain::{Fault, ReceivedManifestError};
-use roadstead_metadata::{
-    ChangeKind, ManifestContent, Position, PutManifest, ReceiveChangesRefused, ReceivedChange,
-};
+use roadstead_metadata::{ChangeKind, ManifestContent, Position, PutManifest, ReceiveChangesRefused, ReceivedChange};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};

@@ -24,6 +24,7 @@ mod follow;
 mod home;
 mod lag;
 mod limits;
+mod link;
 mod mirror;
 mod movers;
 mod pull;

@@ -58,6 +58,12 @@ pub(crate) const LARGE_MOVERS: usize = 2;
 /// Wanted blobs that are looked at in one turn.
 pub(crate) const MAX_WANTED_LOOKED_AT: usize = 4_096;
 
+/// What the bucket of a capped link holds, in time: timers wake up a little late.
+pub(crate) const BUCKET_TIME: Duration = Duration::from_millis(20);
+
+/// Bulk waits so long after a pull was served: longer than a pull takes from one piece to the next.
+pub(crate) const DEMAND_MOMENT: Duration = Duration::from_millis(200);
+
 /// Bytes that a reader of a spool takes at once.
 pub(crate) const READ_BYTES: usize = 256 << 10;
 

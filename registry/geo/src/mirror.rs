@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::contact::Contact;
 use crate::fetch::Fetches;
 use crate::home::{Home, HomeError};
+use crate::link::Link;
 
 /// How a mirror behaves.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Options {
     pub spool: PathBuf,
     /// Bytes of that disk that stay free.
     pub disk_reserve: u64,
+    /// How much of the link to home may be used, in bytes a second; any number, without.
+    pub link_rate: Option<u64>,
 }
 
 /// A registry that follows another one. What its tasks do is in the files beside this one: `follow`, `watch`, `move_blobs`
@@ -31,6 +34,7 @@ pub struct Mirror {
     pub(crate) home: Arc<dyn Home>,
     pub(crate) contact: Contact,
     pub(crate) fetches: Fetches,
+    pub(crate) link: Link,
     /// Carries fetches, which outlive the pulls that began them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the process ends: what is on its way is left in order.
@@ -46,6 +50,7 @@ impl Mirror {
             registry,
             home,
             contact: Contact::new(),
+            link: Link::new(options.link_rate),
             fetches: Fetches::new(options),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),

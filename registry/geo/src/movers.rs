@@ -87,7 +87,12 @@ impl Mirror {
         Ok(orders)
     }
 
-    async fn move_one(self: &Arc<Self>, repository: &RepositoryName, digest: Digest, size: u64) -> Result<(), FetchError> {
+    async fn move_one(
+        self: &Arc<Self>,
+        repository: &RepositoryName,
+        digest: Digest,
+        size: u64,
+    ) -> Result<(), FetchError> {
         let fetch = self.fetch(repository, digest, Some(size)).await?;
         fetch.kept().await
     }
@@ -123,7 +128,11 @@ impl Moving {
     fn begin(&mut self, digest: Digest, size: u64) {
         let now = Instant::now();
         self.failed.retain(|_, until| *until > now);
-        if size <= SMALL_BYTES { self.small.insert(digest) } else { self.large.insert(digest) };
+        if size <= SMALL_BYTES {
+            self.small.insert(digest)
+        } else {
+            self.large.insert(digest)
+        };
     }
 
     fn end(&mut self, digest: &Digest) {
@@ -131,4 +140,3 @@ impl Moving {
         self.large.remove(digest);
     }
 }
-

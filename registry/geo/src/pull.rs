@@ -17,7 +17,7 @@ use roadstead_domain::{BlobReadError, Fault, FoundBlob, ManifestFound, ManifestR
 use roadstead_metadata::{AnnouncedManifest, AnnouncedTag, ManifestContent, Query};
 use roadstead_oci::{Digest, Reference, RepositoryName, Tag};
 
-use crate::fetch::{Fetch, FetchError};
+use crate::fetch::{Fetch, FetchError, Pull};
 use crate::follow::in_time;
 use crate::home::HomeError;
 use crate::mirror::Mirror;
@@ -69,7 +69,7 @@ impl Coming {
 
     /// The bytes of a range, which must lie within the blob, as they come.
     pub fn stream(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, FetchError>> {
-        self.fetch.read(&self.mirror, &self.repository, range)
+        self.fetch.read(&self.mirror, &self.repository, range, Some(Pull::of(&self.fetch)))
     }
 }
 
@@ -186,9 +186,7 @@ impl Mirror {
             (None, false) => Err(PullError::Unknown),
             (Some(_), false) => Err(self.away()),
             (Some(size), true) => Ok(size),
-            (None, true) => {
-                in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered)
-            }
+            (None, true) => in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered),
         }
     }
 

@@ -71,10 +71,8 @@ impl Mirror {
             }
             Err(error) => return Err(error.into()),
         };
-        let received = self
-            .registry
-            .received_manifest(repository, digest, &manifest.media_type, tags, manifest.bytes)
-            .await;
+        let received =
+            self.registry.received_manifest(repository, digest, &manifest.media_type, tags, manifest.bytes).await;
         match received {
             Ok(put) => Ok(self.registry.resolve_manifest(repository, arrival, Some(put)).await?),
             Err(error @ ReceivedManifestError::Unfit { .. }) => {

@@ -119,7 +119,9 @@ impl WireKind {
 
     pub(crate) fn into_change(self) -> (ChangeKind, Option<WireManifest>) {
         match self {
-            Self::BlobLinked { repository, digest, size } => (ChangeKind::BlobLinked { repository, digest, size }, None),
+            Self::BlobLinked { repository, digest, size } => {
+                (ChangeKind::BlobLinked { repository, digest, size }, None)
+            }
             Self::BlobUnlinked { repository, digest } => (ChangeKind::BlobUnlinked { repository, digest }, None),
             Self::ManifestPut { repository, digest, tags, manifest } => {
                 (ChangeKind::ManifestPut { repository, digest, tags }, manifest)

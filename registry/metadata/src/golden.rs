@@ -21,7 +21,17 @@ use crate::state::rows::{
     AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
     MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
 };
-use crate::{AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused, ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId};
+use crate::{
+    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, Arrival, BeginCompletion,
+    BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused, ChangeKind, CheckpointUpload, ClaimUpload,
+    ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command, CommandId, CondemnKeys, DeleteManifest,
+    DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror, Envelope, Epoch, Examined, ExpireUploads,
+    FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History, LinkBlob, LinkBlobRefused, Linked, LogTime,
+    ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NewManifest,
+    OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
+    ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused, ResolveManifest,
+    ResolveManifestRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+};
 
 /// Compares values with the file of this name, which they are also read from.
 pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, values: &[(&str, T)]) {

@@ -26,13 +26,13 @@ mod snapshot;
 mod state;
 
 pub use command::{
-    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, Arrival, BeginCompletion, BeginHistory,
-    BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs,
-    Collected, Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused,
-    DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys,
-    ForsakeBlob, History, Incarnation, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut,
-    MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NeverRefused, NewManifest, OpenUpload,
-    OpenUploadRefused, Operation, Outcome, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
+    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, Arrival, BeginCompletion,
+    BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload, ClaimUpload, ClaimUploadRefused,
+    CollectBlobs, Collected, Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag,
+    DeleteTagRefused, DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused,
+    ForgetKeys, ForsakeBlob, History, Incarnation, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent,
+    ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NeverRefused, NewManifest,
+    OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
     ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused, ResolveManifest,
     ResolveManifestRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };
@@ -44,7 +44,7 @@ pub use metadata::{
 };
 pub use peer::{ClusterId, PeerError, PeerTransport, VolumeId};
 pub use query::{
-    AnnouncedManifest, AnnouncedTag, AdmittedMirror, Blob, Condemned, Following, HeldManifest, HeldObject, KeyState,
+    AdmittedMirror, AnnouncedManifest, AnnouncedTag, Blob, Condemned, Following, HeldManifest, HeldObject, KeyState,
     Progress, Query, QueryError, ReferrerEntry, Repository, StoredManifest, Unresolved, Upload, UploadState, Wanted,
 };
 pub use raft::{EntriesError, LogEntry, Rebuild, RebuildError, Until};

@@ -22,7 +22,7 @@ mod sendfile;
 mod tests;
 
 pub(crate) use dispatch::{Api, serve};
-pub(crate) use respond::DOCKER_CONTENT_DIGEST;
 pub(crate) use edge::Edge;
 pub(crate) use limits::max_connections;
 pub(crate) use listener::{Listener, ListenerOptions};
+pub(crate) use respond::DOCKER_CONTENT_DIGEST;

@@ -34,7 +34,8 @@ use table::{
     LOG_FORMAT, LOG_LEVEL, MAX_STALENESS, MAX_UPLOADS, MEMORY_BUDGET, PART_SIZE, PEER_ADDRESS, PEER_LISTEN,
     REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE, S3_PREFIX, S3_PUBLIC_ENDPOINT, S3_REGION,
     SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE, ServingChoice, StorageChoice, TLS,
-    TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_TOKEN_FILE,
+    TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_RATE,
+    UPSTREAM_TOKEN_FILE,
 };
 
 /// Everything that can be set, checked.
@@ -172,6 +173,8 @@ pub(crate) struct Upstream {
     pub is_https: bool,
     pub token: PathBuf,
     pub ca_file: Option<PathBuf>,
+    /// Bytes a second; any number, without.
+    pub rate: Option<u64>,
 }
 
 /// What makes a replica one of the cluster.
@@ -459,7 +462,9 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
     let url = reader.optional(&UPSTREAM);
     let token = reader.optional(&UPSTREAM_TOKEN_FILE);
     let ca_file = reader.optional(&UPSTREAM_CA_FILE);
+    let rate = reader.one(&UPSTREAM_RATE);
     let (url, token, ca_file) = (url?, token?, ca_file?);
+    let rate = Some(rate?).filter(|rate| *rate > 0);
     let Some(url) = url else {
         let together = "none, or one with an `upstream`";
         if token.is_some() {
@@ -480,9 +485,9 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
     let uri: Option<http::Uri> = url.parse().ok();
     let is_https = url.starts_with("https://");
     let root = uri.filter(|uri| matches!(uri.path(), "" | "/"));
-    let Some((host, port)) = root.and_then(|uri| {
-        Some((uri.host()?.to_owned(), uri.port_u16().unwrap_or(if is_https { 443 } else { 80 })))
-    }) else {
+    let Some((host, port)) =
+        root.and_then(|uri| Some((uri.host()?.to_owned(), uri.port_u16().unwrap_or(if is_https { 443 } else { 80 }))))
+    else {
         reader.refuse_but(&UPSTREAM, "it has a path", "a URL such as https://registry.example.com:5000");
         return Err(Noted);
     };
@@ -493,7 +498,7 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
         reader.refuse_but(&UPSTREAM, reason, "an https URL, or http to this machine itself");
         return Err(Noted);
     }
-    Ok(Some(Upstream { url, host, port, is_https, token, ca_file }))
+    Ok(Some(Upstream { url, host, port, is_https, token, ca_file, rate }))
 }
 
 fn backup(reader: &mut Reader<'_>) -> Result<Backup, Noted> {

@@ -31,8 +31,10 @@ impl Regions {
         let wan = Wan::to(home.address(), link).await;
         let mirror = mirror_of(&home, &wan.endpoint(), mirror).await.start().await;
         let regions = Self { home, wan, mirror };
-        until("the mirror has heard of home", PATIENCE, async || regions.lag().await["home_is_there"].as_bool()?.then_some(()))
-            .await;
+        until("the mirror has heard of home", PATIENCE, async || {
+            regions.lag().await["home_is_there"].as_bool()?.then_some(())
+        })
+        .await;
         regions
     }
 
@@ -58,7 +60,8 @@ impl Regions {
     /// Cuts the link, and waits until the mirror has noticed.
     async fn cut(&self) {
         self.wan.cut();
-        until("the mirror notices", PATIENCE, async || (self.lag().await["home_is_there"] == false).then_some(())).await;
+        until("the mirror notices", PATIENCE, async || (self.lag().await["home_is_there"] == false).then_some(()))
+            .await;
     }
 
     async fn reunite(&self) {

@@ -118,9 +118,8 @@ async fn a_mirror_of_three_replicas_goes_on_when_the_one_that_follows_is_killed(
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("token");
     std::fs::write(&file, token).expect("the token's file");
-    let setup = || {
-        Setup::filesystem().flag("--upstream", &url).flag("--upstream-token-file", &file.display().to_string())
-    };
+    let setup =
+        || Setup::filesystem().flag("--upstream", &url).flag("--upstream-token-file", &file.display().to_string());
     let mut mirror = crate::harness::Cluster::start(3, setup).await;
     let image = Image::random(1, &[1_000, 9 << 20]);
     home.client().push_image("team/app", "v1", &image).await;

@@ -143,4 +143,3 @@ async fn p10_the_metrics_say_how_far_the_mirror_is() {
     assert!(cut.elapsed().as_secs() < 60);
     assert_eq!(metric("roadstead_mirror_home_up ").await, 0.0);
 }
-

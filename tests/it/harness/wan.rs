@@ -12,6 +12,9 @@ use tokio::time::{Instant, sleep_until};
 /// Bytes that are carried as one packet: as many as a fast link carries in a tenth of a millisecond.
 const PACKET: usize = 16 << 10;
 
+/// What the bucket of a direction holds, in time: timers wake up to a millisecond late.
+const BUCKET: Duration = Duration::from_millis(5);
+
 /// How a link is.
 #[derive(Clone, Copy)]
 pub(crate) struct Link {
@@ -62,7 +65,6 @@ struct Shared {
     resets: watch::Sender<u64>,
     towards: Direction,
     back: Direction,
-    connections: AtomicU64,
 }
 
 #[derive(Default)]
@@ -86,11 +88,6 @@ impl Wan {
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// The port that it listens on, on 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
     }
 
     /// From now on the link is like that.
@@ -118,11 +115,6 @@ impl Wan {
     pub(crate) fn carried_back(&self) -> u64 {
         self.shared.back.carried.load(Ordering::Relaxed)
     }
-
-    /// Connections that were made.
-    pub(crate) fn connections(&self) -> u64 {
-        self.shared.connections.load(Ordering::Relaxed)
-    }
 }
 
 impl Shared {
@@ -133,7 +125,6 @@ impl Shared {
             resets: watch::Sender::new(0),
             towards: Direction::default(),
             back: Direction::default(),
-            connections: AtomicU64::new(0),
         }
     }
 
@@ -169,7 +160,6 @@ async fn connect(client: TcpStream, target: SocketAddr, shared: &Shared) {
     // The handshake of a connection is a round trip.
     sleep_until(Instant::now() + shared.link().delay * 2).await;
     let Ok(server) = TcpStream::connect(target).await else { return };
-    shared.connections.fetch_add(1, Ordering::Relaxed);
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     carry(client, server, shared).await;
 }
@@ -228,7 +218,9 @@ impl Direction {
     async fn send(&self, length: usize, link: Link) -> Instant {
         let Some(rate) = link.bytes_per_second else { return Instant::now() + link.delay };
         let mut free = self.free.lock().await;
-        let begins = free.unwrap_or_else(Instant::now).max(Instant::now());
+        // A sender that woke up late by less than the bucket holds has lost nothing.
+        let now = Instant::now();
+        let begins = free.filter(|free| *free + BUCKET >= now).unwrap_or(now);
         let ends = begins + Duration::from_secs_f64(length as f64 / rate as f64);
         *free = Some(ends);
         drop(free);

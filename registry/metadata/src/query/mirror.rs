@@ -135,11 +135,7 @@ impl Query {
     }
 
     /// Blobs after `after` that are wanted, by digest and repository.
-    pub fn wanted(
-        &self,
-        after: Option<(&Digest, &RepositoryName)>,
-        limit: usize,
-    ) -> Result<Vec<Wanted>, QueryError> {
+    pub fn wanted(&self, after: Option<(&Digest, &RepositoryName)>, limit: usize) -> Result<Vec<Wanted>, QueryError> {
         let span = match after {
             Some(after) => WANTED.all().after(WANTED.key(after)),
             None => WANTED.all(),
@@ -166,7 +162,10 @@ impl Query {
     ) -> Result<(Vec<Unresolved>, Option<RepositoryName>), QueryError> {
         let (mut found, mut last) = (Vec::new(), after.cloned());
         for _ in 0..limit {
-            let span = INBOX.all().after_text(last.as_ref().map(RepositoryName::as_str));
+            let span = match &last {
+                Some(last) => INBOX.all().after(INBOX.key((last, &Arrival(u64::MAX)))),
+                None => INBOX.all(),
+            };
             let Some(row) = self.rows.scan(INBOX, span)?.next() else { return Ok((found, None)) };
             let ((repository, arrival), row) = row?;
             found.extend(self.unresolved_first(&repository, arrival, row)?);

@@ -4,8 +4,8 @@ use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, RepositoryName, U
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arrival, ChangeKind, ClusterId, Epoch, Incarnation, LogTime, ManifestContent, Multipart, Outcome, Position, PutManifest,
-    Repository, Tail,
+    Arrival, ChangeKind, ClusterId, Epoch, Incarnation, LogTime, ManifestContent, Multipart, Outcome, Position,
+    PutManifest, Repository, Tail,
 };
 
 /// The counters and clocks of the whole state.

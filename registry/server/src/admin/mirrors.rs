@@ -45,7 +45,8 @@ pub(super) struct Dismissed {
 
 pub(super) fn list(registry: &Registry) -> Result<Mirrors, Fault> {
     let admitted = registry.metadata().query()?.admitted_mirrors()?;
-    let mirrors = admitted.into_iter().map(|mirror| Admitted { name: mirror.name, admitted: rfc3339(&mirror.admitted) });
+    let mirrors =
+        admitted.into_iter().map(|mirror| Admitted { name: mirror.name, admitted: rfc3339(&mirror.admitted) });
     Ok(Mirrors { mirrors: mirrors.collect() })
 }
 

@@ -20,9 +20,8 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
 }
 
 pub(super) fn command() -> Command {
-    let name = || {
-        Arg::new(NAME).value_name("NAME").required(true).help("What people call the mirror: a-z, 0-9, - and .")
-    };
+    let name =
+        || Arg::new(NAME).value_name("NAME").required(true).help("What people call the mirror: a-z, 0-9, - and .");
     Command::new("mirror")
         .about("Lists who may follow this registry as a mirror, or changes that")
         .after_help(

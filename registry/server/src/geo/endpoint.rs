@@ -9,8 +9,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use futures_util::stream::{self, Stream};
 use futures_util::StreamExt as _;
+use futures_util::stream::{self, Stream};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{BlobReadError, Fault, ManifestReadError, Registry};
@@ -231,11 +231,10 @@ impl From<FeedError> for Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
-            Self::Unauthorized => (
-                StatusCode::UNAUTHORIZED,
-                "show a token of this registry: `roadstead mirror token` mints one\n",
-            )
-                .into_response(),
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "show a token of this registry: `roadstead mirror token` mints one\n")
+                    .into_response()
+            }
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, why).into_response(),
             Self::Resynchronise(why) => (StatusCode::CONFLICT, why).into_response(),
             Self::Unknown(Position { epoch, sequence }) => {

@@ -22,7 +22,11 @@ pub(crate) fn connect(
 ) -> anyhow::Result<Option<Arc<Mirror>>> {
     let Some(upstream) = &settings.upstream else { return Ok(None) };
     let home = HttpHome::new(upstream.clone(), token(upstream, supervisor)?, trust(upstream, supervisor)?);
-    let options = Options { spool: settings.data.join("arriving"), disk_reserve: settings.disk_reserve };
+    let options = Options {
+        spool: settings.data.join("arriving"),
+        disk_reserve: settings.disk_reserve,
+        link_rate: upstream.rate,
+    };
     let mirror = Mirror::new(Arc::clone(registry), Arc::new(home) as Arc<dyn Home>, options);
     run(supervisor, TaskKind::Follow, &mirror, Mirror::follow);
     run(supervisor, TaskKind::HomeWatch, &mirror, Mirror::watch);

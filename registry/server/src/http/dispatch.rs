@@ -115,9 +115,7 @@ async fn dispatch(
             referrers::list(registry, repository, subject, artifact_type, last).await
         }
         Route::ManifestGet { repository, reference } => manifest::get(api, headers, &repository, &reference).await,
-        Route::ManifestHead { repository, reference } => {
-            manifest::head(api, headers, &repository, &reference).await
-        }
+        Route::ManifestHead { repository, reference } => manifest::head(api, headers, &repository, &reference).await,
         Route::ManifestPut { repository, reference, tags } => {
             manifest::put(registry, headers, body, repository, &reference, &tags).await
         }

@@ -572,6 +572,18 @@ pub(crate) static UPSTREAM_CA_FILE: Setting<File> = Setting {
     ),
 };
 
+pub(crate) static UPSTREAM_RATE: Setting<Size> = Setting {
+    kind: Size { least: 0, most: TIB },
+    about: About::new(
+        "upstream-rate",
+        Section::Mirror,
+        "SIZE",
+        Preset::Text("0B"),
+        "The most bytes of blobs a second that this replica takes from the upstream; 0B for as many as come. Pulls that \
+         wait for something go before what is copied ahead.",
+    ),
+};
+
 pub(crate) static SPARSE_MANIFESTS: Setting<Switch> = Setting {
     kind: Switch,
     about: About::new(
@@ -686,7 +698,7 @@ pub(crate) static LOG_LEVEL: Setting<LogFilter> = Setting {
 };
 
 /// All of them, in the order in which people read them.
-pub(crate) static ALL: [&dyn Listed; 47] = [
+pub(crate) static ALL: [&dyn Listed; 48] = [
     &LISTEN,
     &DATA,
     &STORAGE,
@@ -730,6 +742,7 @@ pub(crate) static ALL: [&dyn Listed; 47] = [
     &UPSTREAM,
     &UPSTREAM_TOKEN_FILE,
     &UPSTREAM_CA_FILE,
+    &UPSTREAM_RATE,
     &BACKUP,
     &BACKUP_RETENTION,
     &LOG_FORMAT,

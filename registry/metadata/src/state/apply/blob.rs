@@ -119,7 +119,12 @@ impl Apply<'_> {
     }
 
     /// Lets a repository hold a blob, or renews its lease.
-    pub(super) fn join(&mut self, repository: &RepositoryName, digest: Digest, mut object: ObjectRow) -> Result<(), QueryError> {
+    pub(super) fn join(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        mut object: ObjectRow,
+    ) -> Result<(), QueryError> {
         let mut membership = self.rows.get(MEMBERSHIPS, (repository, &digest))?.unwrap_or_default();
         let joins = !membership.held;
         membership.held = true;

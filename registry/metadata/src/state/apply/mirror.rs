@@ -39,7 +39,10 @@ enum Turn {
 }
 
 impl Apply<'_> {
-    pub(super) fn receive_changes(&mut self, operation: ReceiveChanges) -> Result<Advanced, Halt<ReceiveChangesRefused>> {
+    pub(super) fn receive_changes(
+        &mut self,
+        operation: ReceiveChanges,
+    ) -> Result<Advanced, Halt<ReceiveChangesRefused>> {
         let ReceiveChanges { home, after, changes } = operation;
         let mut cursor = self.rows.get(CURSOR, ())?.unwrap_or_else(|| CursorRow::new(home));
         let is_same = cursor.home == home && !cursor.comparing;
@@ -72,10 +75,14 @@ impl Apply<'_> {
         Ok(self.take_in(changes)?)
     }
 
-    pub(super) fn resolve_manifest(&mut self, operation: ResolveManifest) -> Result<Advanced, Halt<ResolveManifestRefused>> {
+    pub(super) fn resolve_manifest(
+        &mut self,
+        operation: ResolveManifest,
+    ) -> Result<Advanced, Halt<ResolveManifestRefused>> {
         let ResolveManifest { repository, arrival, manifest } = operation;
         let first = self.first_waiting(&repository)?.filter(|(first, _)| *first == arrival);
-        let Some((_, InboxRow { kind: ChangeKind::ManifestPut { digest, tags, .. }, manifest: None, .. })) = first else {
+        let Some((_, InboxRow { kind: ChangeKind::ManifestPut { digest, tags, .. }, manifest: None, .. })) = first
+        else {
             return Err(Halt::Refused(ResolveManifestRefused::NotWaiting));
         };
         match manifest {
@@ -138,7 +145,6 @@ impl Apply<'_> {
         }
         let mut advanced = Advanced::default();
         for (digest, repository) in &wanting {
-            self.stop_wanting(digest, repository)?;
             self.hold_what_is_here(repository, digest)?;
         }
         for (_, repository) in &wanting {
@@ -179,7 +185,11 @@ impl Apply<'_> {
         self.rows.put(CURSOR, (), &cursor)?;
         let repository = kind.repository().clone();
         match &kind {
-            ChangeKind::BlobLinked { digest, size, .. } => self.want(&repository, digest, *size, arrival)?,
+            // What is here already is held when its turn comes.
+            ChangeKind::BlobLinked { digest, size, .. } if !self.rows.has(OBJECTS, digest)? => {
+                self.want(&repository, digest, *size, arrival)?;
+            }
+            ChangeKind::BlobLinked { .. } => {}
             ChangeKind::BlobUnlinked { .. } => {}
             ChangeKind::ManifestPut { digest, tags, .. } => {
                 self.rows.put(ANNOUNCED_MANIFESTS, (&repository, digest), &AnnouncedRow { arrival, exists: true })?;
@@ -393,6 +403,7 @@ impl Apply<'_> {
     /// Lets a repository hold a blob whose bytes are here; whether they are.
     fn hold_what_is_here(&mut self, repository: &RepositoryName, digest: &Digest) -> Result<bool, QueryError> {
         let Some(object) = self.rows.get(OBJECTS, digest)? else { return Ok(false) };
+        self.stop_wanting(digest, repository)?;
         self.join(repository, *digest, object)?;
         Ok(true)
     }
