@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::follow::{Pauses, in_time};
-use crate::home::HomeError;
+use crate::home::{HomeBlob, HomeError};
 use crate::limits::{ANSWER_PATIENCE, CHUNK_BYTES, MAX_ATTEMPTS, PIECES_AT_ONCE, READ_BYTES, STREAMS_PER_BLOB};
 use crate::link::Class;
 use crate::mirror::{Mirror, Options};
@@ -276,8 +276,11 @@ impl Fetch {
         Ok(())
     }
 
-    /// One of those who want it.
+    /// One of those who want it, if this replica is to keep it: two that do would be in each other's way.
     fn wanting(&self, mirror: &Mirror) -> Result<Option<RepositoryName>, FetchError> {
+        if !mirror.leads() {
+            return Ok(None);
+        }
         let wanting = mirror.registry.metadata().query().and_then(|query| query.wanting(&self.digest, 1));
         Ok(wanting.map_err(|error| not_kept(&error))?.into_iter().next())
     }
@@ -363,7 +366,7 @@ impl Fetch {
         let mut at = chunk.start;
         loop {
             let before = at;
-            let error = match self.bring_rest(mirror, repository, number, &mut at, chunk.end).await {
+            let error = match self.bring_rest(mirror, repository, number, &mut at, chunk.end, attempts == 0).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -380,6 +383,24 @@ impl Fetch {
         }
     }
 
+    /// Opens a stretch: from the replica that leads, if that is another one and has it, else from home; and whether it
+    /// crosses the link.
+    async fn open(
+        &self,
+        mirror: &Mirror,
+        repository: &RepositoryName,
+        stretch: Range<u64>,
+        from_siblings: bool,
+    ) -> Result<(HomeBlob, bool), FetchError> {
+        if let Some(siblings) = mirror.siblings.as_ref().filter(|_| from_siblings && !mirror.leads()) {
+            let asked = siblings.blob(repository, &self.digest, stretch.clone());
+            if let Ok(Some(blob)) = timeout(ANSWER_PATIENCE, asked).await {
+                return Ok((blob, false));
+            }
+        }
+        Ok((in_time(mirror.home.blob(repository, &self.digest, stretch)).await?, true))
+    }
+
     /// Brings what is left of a chunk, over one connection.
     async fn bring_rest(
         &self,
@@ -388,11 +409,12 @@ impl Fetch {
         number: usize,
         at: &mut u64,
         end: u64,
+        from_siblings: bool,
     ) -> Result<(), FetchError> {
         if *at == end {
             return Ok(());
         }
-        let blob = in_time(mirror.home.blob(repository, &self.digest, *at..end)).await?;
+        let (blob, crosses_link) = self.open(mirror, repository, *at..end, from_siblings).await?;
         if blob.size != self.size {
             let why = format!("home announced {} bytes of {} and has {}", self.size, self.digest, blob.size);
             return Err(HomeError::Refused(why).into());
@@ -412,7 +434,9 @@ impl Fetch {
                 }
             }
             let length: usize = whole.iter().map(Bytes::len).sum();
-            mirror.link.take(length as u64, self.class()).await;
+            if crosses_link {
+                mirror.link.take(length as u64, self.class()).await;
+            }
             let written = self.write(*at, end, whole).await?;
             *at += written;
             if let Some(chunk) = self.progress.lock().chunks.get_mut(number) {
@@ -482,8 +506,8 @@ impl Fetch {
                 found => return Ok(found),
             }
             tokio::select! {
-                changed = changes.changed() => {
-                    if changed.is_err() {
+                more = changes.changed() => {
+                    if more.is_err() {
                         return Err(FetchError::NotKept("it was given up".to_owned()));
                     }
                 }

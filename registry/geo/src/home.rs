@@ -52,6 +52,14 @@ pub struct HomeBlob {
     pub bytes: BoxStream<'static, Result<Bytes, HomeError>>,
 }
 
+/// The other replicas of a mirror.
+#[async_trait]
+pub trait Siblings: Send + Sync + 'static {
+    /// A stretch of a blob from the replica that leads, which has it or brings it: so it crosses the link to home once for
+    /// all of them. `None` if this is not to be had, for whatever reason.
+    async fn blob(&self, repository: &RepositoryName, digest: &Digest, range: Range<u64>) -> Option<HomeBlob>;
+}
+
 /// How a mirror reaches its home. Each call may use a connection of its own.
 #[async_trait]
 pub trait Home: Send + Sync + 'static {

@@ -33,7 +33,7 @@ mod snapshot;
 mod wire;
 
 pub use feed::{FeedError, feed_line, watermark};
-pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines};
+pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines, Siblings};
 pub use lag::Lag;
 pub use limits::{LINE_INTERVAL, MAX_LINE_BYTES};
 pub use mirror::{Mirror, Options};

@@ -125,7 +125,7 @@ mod tests {
         while let Some(taken) = bulk.join_next().await {
             total += taken.unwrap();
         }
-        assert!(total >= 30 * RATE * 95 / 100 && total <= 32 * RATE, "{total}");
+        assert!((30 * RATE * 95 / 100..=32 * RATE).contains(&total), "{total}");
     }
 
     #[tokio::test(start_paused = true)]

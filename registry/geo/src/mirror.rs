@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::contact::Contact;
 use crate::fetch::Fetches;
-use crate::home::{Home, HomeError};
+use crate::home::{Home, HomeError, Siblings};
 use crate::link::Link;
 
 /// How a mirror behaves.
@@ -32,6 +32,7 @@ pub struct Options {
 pub struct Mirror {
     pub(crate) registry: Arc<Registry>,
     pub(crate) home: Arc<dyn Home>,
+    pub(crate) siblings: Option<Arc<dyn Siblings>>,
     pub(crate) contact: Contact,
     pub(crate) fetches: Fetches,
     pub(crate) link: Link,
@@ -44,11 +45,17 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// The mirror of `home`.
-    pub fn new(registry: Arc<Registry>, home: Arc<dyn Home>, options: Options) -> Arc<Self> {
+    /// The mirror of `home`, which has other replicas if there are `siblings`.
+    pub fn new(
+        registry: Arc<Registry>,
+        home: Arc<dyn Home>,
+        siblings: Option<Arc<dyn Siblings>>,
+        options: Options,
+    ) -> Arc<Self> {
         Arc::new(Self {
             registry,
             home,
+            siblings,
             contact: Contact::new(),
             link: Link::new(options.link_rate),
             fetches: Fetches::new(options),
@@ -88,8 +95,8 @@ impl Mirror {
         self.ending.is_cancelled()
     }
 
-    /// One replica is enough to bring things for all.
-    pub(crate) fn leads(&self) -> bool {
+    /// Whether this replica brings things for all.
+    pub fn leads(&self) -> bool {
         self.registry.metadata().status().role == Role::Leader
     }
 

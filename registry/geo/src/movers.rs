@@ -33,7 +33,7 @@ impl Mirror {
     pub async fn move_blobs(self: Arc<Self>, stop: CancellationToken) {
         let mut applied = self.registry.metadata().subscribe_applied();
         let mut moving = Moving::default();
-        let mut moves = FuturesUnordered::new();
+        let mut under_way = FuturesUnordered::new();
         while !stop.is_cancelled() {
             applied.borrow_and_update();
             if self.leads() && self.contact.is_there() {
@@ -42,7 +42,7 @@ impl Mirror {
                         for (digest, repository, size) in orders {
                             moving.begin(digest, size);
                             let mirror = Arc::clone(&self);
-                            moves.push(async move {
+                            under_way.push(async move {
                                 let moved = mirror.move_one(&repository, digest, size).await;
                                 (digest, repository, moved)
                             });
@@ -53,7 +53,7 @@ impl Mirror {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some((digest, repository, moved)) = moves.next() => self.moved(&mut moving, digest, &repository, moved).await,
+                Some((digest, repository, moved)) = under_way.next() => self.moved(&mut moving, digest, &repository, moved).await,
                 // Something else may be wanted.
                 _ = timeout(LOOK, applied.changed()) => {}
             }

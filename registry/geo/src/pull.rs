@@ -100,12 +100,11 @@ impl Mirror {
             },
             (AnnouncedTag::At(_), false) => found_or(here, self.away()),
             (AnnouncedTag::Gone, true) => Err(PullError::Unknown),
-            (AnnouncedTag::Gone, false) => found_or(here, PullError::Unknown),
             (AnnouncedTag::Nothing, true) => match here {
                 Err(ManifestReadError::Unknown) => self.ask_home(repository, &reference).await,
                 here => found_or(here, PullError::Unknown),
             },
-            (AnnouncedTag::Nothing, false) => found_or(here, PullError::Unknown),
+            (AnnouncedTag::Gone | AnnouncedTag::Nothing, false) => found_or(here, PullError::Unknown),
         }
     }
 

@@ -95,16 +95,12 @@ impl SnapshotLines {
             return Ok(None);
         }
         let after = self.repository.as_ref().map(RepositoryName::as_str);
-        match self.query.repositories(after, 1)?.pop() {
-            Some(next) => {
-                self.repository = Some(next);
-                self.stage = Stage::Blobs(None);
-                Ok(None)
-            }
-            None => {
-                self.stage = Stage::Ended;
-                Ok(Some(SnapshotLine::End))
-            }
-        }
+        let Some(next) = self.query.repositories(after, 1)?.pop() else {
+            self.stage = Stage::Ended;
+            return Ok(Some(SnapshotLine::End));
+        };
+        self.repository = Some(next);
+        self.stage = Stage::Blobs(None);
+        Ok(None)
     }
 }

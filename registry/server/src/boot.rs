@@ -22,7 +22,7 @@ use uuid::{Builder, Uuid};
 use crate::admin::{self, Admin, AdminListener, AdminSocket};
 use crate::ambient::{OsEntropy, SystemClock};
 use crate::auth::{Authenticator, Users};
-use crate::cluster::{self, Answering, Member};
+use crate::cluster::{self, Answering, Member, Transport};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Api, Edge, Listener, ListenerOptions};
@@ -63,7 +63,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new()?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let health = Arc::new(Health::default());
-    let (metadata, answering) = open_metadata(settings, &health, &supervisor).await?;
+    let (metadata, answering, content) = open_metadata(settings, &health, &supervisor).await?;
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
@@ -72,7 +72,10 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         store_is_ours(registry.check_not_succeeded().await)?;
     }
 
-    let mirror = geo::connect(settings, &registry, &supervisor)?;
+    let mirror = geo::connect(settings, &registry, content, &supervisor)?;
+    if let Some(mirror) = &mirror {
+        answering.serve_arriving(geo::arriving(Arc::clone(mirror), Arc::clone(&registry)));
+    }
     let api = Api { registry: Arc::clone(&registry), authenticator, mirror: mirror.clone() };
     let edge = Edge {
         health: Arc::clone(&health),
@@ -268,21 +271,22 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
     Ok(Arc::new(store))
 }
 
-/// Opens the facts, as one of a cluster if the settings say so; with what its listener for replicas answers from. The
+/// Opens the facts, as one of a cluster if the settings say so; with what its listener for replicas answers from, and
+/// what asks others for content. The
 /// replica is ready when it has caught up.
 async fn open_metadata(
     settings: &Settings,
     health: &Arc<Health>,
     supervisor: &Supervisor,
-) -> anyhow::Result<(Metadata, Answering)> {
+) -> anyhow::Result<(Metadata, Answering, Option<Arc<Transport>>)> {
     let mut options = metadata_options(settings);
     let folder = options.folder.clone();
     let Some(cluster) = &settings.cluster else {
         let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
         health.ready();
-        return Ok((metadata, Answering::default()));
+        return Ok((metadata, Answering::default(), None));
     };
-    let (peers, answering) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
+    let (peers, answering, content) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
     options.cluster = Some(peers);
     let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
     answering.open(&metadata);
@@ -293,7 +297,7 @@ async fn open_metadata(
         wants_vote: cluster.join_as == JoinAs::Voter,
     });
     supervisor.spawn(TaskKind::Member, move |_| Arc::clone(&member).run());
-    Ok((metadata, answering))
+    Ok((metadata, answering, Some(content)))
 }
 
 /// A registry that serves nobody, for what is done while none runs.

@@ -8,10 +8,12 @@
 
 mod client;
 mod endpoint;
+mod siblings;
 mod trust;
 mod wiring;
 
 pub(crate) use endpoint::router;
+pub(crate) use siblings::arriving;
 pub(crate) use wiring::connect;
 
 /// The paths, which keep their meaning for as long as their version is served.

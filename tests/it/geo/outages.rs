@@ -79,7 +79,7 @@ async fn p9_a_region_that_was_cut_off_catches_up_with_all_that_happened_meanwhil
 async fn claim_12_a_mirror_compares_itself_with_a_home_that_was_restored() {
     let mut regions = Regions::start(Link::SHORT).await;
     let home = regions.home.client();
-    let (kept, lost, last) = (Image::random(1, &[1_000, 70_000]), Image::random(2, &[2_000]), Image::random(3, &[10]));
+    let (kept, lost, newer) = (Image::random(1, &[1_000, 70_000]), Image::random(2, &[2_000]), Image::random(3, &[10]));
     home.push_image("team/app", "v1", &kept).await;
     home.push_image("other/app", "v1", &kept).await;
     let sequence = newest(&regions.home).await;
@@ -88,11 +88,11 @@ async fn claim_12_a_mirror_compares_itself_with_a_home_that_was_restored() {
     regions.until_level().await;
     assert!(regions.home.terminate().await.success());
     std::fs::remove_dir_all(regions.home.data().join("metadata")).expect("the facts are lost");
-    let restore = regions.home.setup().offline(&["restore"]).arg("--sequence").arg(&sequence.to_string());
+    let restore = regions.home.setup().offline(&["restore"]).arg("--sequence").arg(sequence.to_string());
     restore.succeeds().await;
     regions.home.restart().await;
     let home = regions.home.client();
-    home.push_image("team/app", "v3", &last).await;
+    home.push_image("team/app", "v3", &newer).await;
     let mirror = regions.mirror.client();
     until("the mirror has compared itself", PATIENCE, async || {
         let is_gone = mirror.manifest("team/app", "v2").await.status == 404;
@@ -102,7 +102,7 @@ async fn claim_12_a_mirror_compares_itself_with_a_home_that_was_restored() {
     regions.until_level().await;
     mirror.pull_image("team/app", "v1", &kept).await;
     mirror.pull_image("other/app", "v1", &kept).await;
-    mirror.pull_image("team/app", "v3", &last).await;
+    mirror.pull_image("team/app", "v3", &newer).await;
     assert_eq!(mirror.tags("team/app").await, ["v1", "v3"]);
     assert!(mirror.tags("gone/app").await.is_empty());
     assert_eq!(status(&regions.mirror).await["mirror"]["comparing"], false);

@@ -221,12 +221,17 @@ impl Direction {
         // A sender that woke up late by less than the bucket holds has lost nothing.
         let now = Instant::now();
         let begins = free.filter(|free| *free + BUCKET >= now).unwrap_or(now);
-        let ends = begins + Duration::from_secs_f64(length as f64 / rate as f64);
+        let ends = begins + time_of(length as u64, rate);
         *free = Some(ends);
         drop(free);
         sleep_until(ends).await;
         ends + link.delay
     }
+}
+
+/// What so many bytes take at a rate.
+fn time_of(bytes: u64, rate: u64) -> Duration {
+    Duration::from_nanos(bytes * 1_000_000_000 / rate)
 }
 
 #[cfg(test)]
@@ -236,7 +241,7 @@ mod tests {
     use super::*;
 
     /// How long `bytes` take over so many connections at once, by a clock that only passes while all wait.
-    async fn time_of(bytes: usize, connections: usize, link: Link) -> Duration {
+    async fn carried_in(bytes: usize, connections: usize, link: Link) -> Duration {
         let shared = Arc::new(Shared::new(link));
         let mut tasks = JoinSet::new();
         let began = Instant::now();
@@ -272,8 +277,8 @@ mod tests {
             [(20, 25_000_000, 1), (80, 25_000_000, 4), (150, 25_000_000, 1), (150, 125_000_000, 8)]
         {
             let bytes = 8_000_000;
-            let taken = time_of(bytes, connections, Link { window: 64 << 20, ..Link::new(round_trip, rate) }).await;
-            let floor = Duration::from_secs_f64(bytes as f64 / rate as f64) + Duration::from_millis(round_trip);
+            let taken = carried_in(bytes, connections, Link { window: 64 << 20, ..Link::new(round_trip, rate) }).await;
+            let floor = time_of(bytes as u64, rate) + Duration::from_millis(round_trip);
             assert!(taken >= floor, "{taken:?} is faster than the link, which takes {floor:?}");
             assert!(taken < floor.mul_f64(1.01) + Duration::from_millis(5), "{taken:?} for {floor:?}");
         }
@@ -283,8 +288,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_window_holds_one_connection_back() {
         let link = Link { window: 1 << 20, ..Link::new(100, 1_000_000_000) };
-        let one = time_of(8 << 20, 1, link).await;
-        let eight = time_of(8 << 20, 8, link).await;
+        let one = carried_in(8 << 20, 1, link).await;
+        let eight = carried_in(8 << 20, 8, link).await;
         assert!(one > Duration::from_millis(400) && eight < Duration::from_millis(200), "{one:?}, {eight:?}");
     }
 }

@@ -31,7 +31,7 @@ struct Homeland {
 }
 
 /// An answer that is not what was asked for.
-enum Refusal {
+pub(super) enum Refusal {
     /// No token, or none that is known.
     Unauthorized,
     /// It cannot be understood.
@@ -199,14 +199,14 @@ async fn blob(
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     if let Some(range) = range.content_range(found.size()) {
-        let value = HeaderValue::from_str(&range.to_string()).map_err(|_| Refusal::Malformed("no such range"))?;
+        let value = HeaderValue::from_str(&range).map_err(|_| Refusal::Malformed("no such range"))?;
         headers.insert(CONTENT_RANGE, value);
     }
     Ok(response)
 }
 
 /// A value of the query. Names, tags and digests need no escaping in it.
-fn parameter<T: FromStr>(uri: &Uri, name: &str) -> Result<T, Refusal> {
+pub(super) fn parameter<T: FromStr>(uri: &Uri, name: &str) -> Result<T, Refusal> {
     let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     let value = pairs.into_iter().find_map(|(key, value)| (key == name).then_some(value));
     value.and_then(|value| value.parse().ok()).ok_or(Refusal::Malformed("the query is not what a mirror asks"))

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use roadstead_domain::Registry;
-use roadstead_geo::{Home, Mirror, Options};
+use roadstead_geo::{Home, Mirror, Options, Siblings};
 use tokio_util::sync::CancellationToken;
 
 use super::client::HttpHome;
+use super::siblings::Leader;
 use super::trust::{BearerToken, HomeTrust};
+use crate::cluster::Transport;
 use crate::failure::Failure;
 use crate::settings::{Settings, Upstream};
 use crate::tasks::{Supervisor, TaskKind};
@@ -18,6 +20,7 @@ use crate::watched::Watched;
 pub(crate) fn connect(
     settings: &Settings,
     registry: &Arc<Registry>,
+    content: Option<Arc<Transport>>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Option<Arc<Mirror>>> {
     let Some(upstream) = &settings.upstream else { return Ok(None) };
@@ -27,7 +30,9 @@ pub(crate) fn connect(
         disk_reserve: settings.disk_reserve,
         link_rate: upstream.rate,
     };
-    let mirror = Mirror::new(Arc::clone(registry), Arc::new(home) as Arc<dyn Home>, options);
+    let siblings = content
+        .map(|transport| Arc::new(Leader { metadata: registry.metadata().clone(), transport }) as Arc<dyn Siblings>);
+    let mirror = Mirror::new(Arc::clone(registry), Arc::new(home) as Arc<dyn Home>, siblings, options);
     run(supervisor, TaskKind::Follow, &mirror, Mirror::follow);
     run(supervisor, TaskKind::HomeWatch, &mirror, Mirror::watch);
     run(supervisor, TaskKind::Movers, &mirror, Mirror::move_blobs);

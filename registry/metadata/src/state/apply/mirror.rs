@@ -189,8 +189,7 @@ impl Apply<'_> {
             ChangeKind::BlobLinked { digest, size, .. } if !self.rows.has(OBJECTS, digest)? => {
                 self.want(&repository, digest, *size, arrival)?;
             }
-            ChangeKind::BlobLinked { .. } => {}
-            ChangeKind::BlobUnlinked { .. } => {}
+            ChangeKind::BlobLinked { .. } | ChangeKind::BlobUnlinked { .. } => {}
             ChangeKind::ManifestPut { digest, tags, .. } => {
                 self.rows.put(ANNOUNCED_MANIFESTS, (&repository, digest), &AnnouncedRow { arrival, exists: true })?;
                 for tag in tags {

@@ -147,7 +147,7 @@ impl Two {
     }
 
     fn send(&mut self, after: Position, count: usize) -> Result<(), ReceiveChangesRefused> {
-        let changes = self.home.query().changes(after, count).unwrap();
+        let changes = self.home.query().changes(after, count).expect("home keeps them");
         let changes = changes.into_iter().map(|change| self.sent(change)).collect();
         self.mirror.propose(ReceiveChanges { home: HOME, after, changes }).map(|_advanced| ())
     }
