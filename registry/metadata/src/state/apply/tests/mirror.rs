@@ -147,9 +147,13 @@ impl Two {
     }
 
     fn send(&mut self, after: Position, count: usize) -> Result<(), ReceiveChangesRefused> {
-        let changes = self.home.query().changes(after, count).expect("home keeps them");
-        let changes = changes.into_iter().map(|change| self.sent(change)).collect();
+        let changes = self.page(after, count);
         self.mirror.propose(ReceiveChanges { home: HOME, after, changes }).map(|_advanced| ())
+    }
+
+    fn page(&self, after: Position, count: usize) -> Vec<ReceivedChange> {
+        let changes = self.home.query().changes(after, count).unwrap();
+        changes.into_iter().map(|change| self.sent(change)).collect()
     }
 
     /// A change as home sends it: with the manifest, if it is there still. Manifest 3 is too large for that.
@@ -336,8 +340,7 @@ fn p9_only_what_follows_the_cursor_is_received_and_only_from_one_home() {
     let mut two = Two::new();
     two.step(Step::Link(1, 11));
     two.step(Step::Link(1, 12));
-    let changes = two.home.query().changes(Position::default(), 10).unwrap();
-    let changes: Vec<_> = changes.into_iter().map(|change| two.sent(change)).collect();
+    let changes = two.page(Position::default(), 10);
     let gap = ReceiveChanges { home: HOME, after: Position::default(), changes: changes[1..].to_vec() };
     let refused = two.mirror.propose(gap).unwrap_err();
     assert_eq!(refused, ReceiveChangesRefused::Gap { after: Position::default() });
