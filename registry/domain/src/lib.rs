@@ -41,7 +41,7 @@ pub use collect::CollectError;
 pub use fault::Fault;
 pub use janitor::Swept;
 pub use listing::{ListTagsError, Listed};
-pub use manifest::{ManifestFound, ManifestPutError, ManifestReadError, ManifestStored};
+pub use manifest::{ManifestFound, ManifestPutError, ManifestReadError, ManifestStored, PushedManifest};
 pub use mirror::{ReceivedManifestError, Transfer};
 pub use ports::{Clock, Entropy, Ports};
 pub use registry::{Options, Registry};

@@ -67,7 +67,11 @@ impl Mirror {
         if small_free == 0 && large_free == 0 {
             return Ok(Vec::new());
         }
-        let wanted = self.registry.metadata().query()?.wanted(None, MAX_WANTED_LOOKED_AT)?;
+        let query = self.registry.metadata().query()?;
+        let mut wanted = query.wanted(None, MAX_WANTED_LOOKED_AT)?;
+        // What a scrub has found damaged here is had from home once more.
+        wanted.extend(query.wanted_again(MAX_WANTED_LOOKED_AT)?);
+        drop(query);
         let now = Instant::now();
         let is_due = |wanted: &Wanted| {
             let failed = moving.failed.get(&wanted.digest).is_some_and(|until| *until > now);

@@ -30,7 +30,8 @@ use crate::{
     ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NewManifest,
     OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
     ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused, ResolveManifest,
-    ResolveManifestRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+    ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused,
+    UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -157,7 +158,6 @@ fn golden_commands() {
         ("put-manifest-full", PutManifest::new(verified(1), full).into()),
         ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
         ("delete-manifest", DeleteManifest { repository: repository(1), digest: digest(1) }.into()),
-        ("delete-tag", DeleteTag { repository: repository(1), tag: tag(1) }.into()),
         ("touch-blob", TouchBlob { repository: repository(1), digest: digest(1) }.into()),
         ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
     ];
@@ -171,7 +171,7 @@ fn golden_commands() {
 }
 
 fn other_commands() -> Vec<(&'static str, Command)> {
-    [commands_of_the_registry_itself(), quarantine_commands(), mirror_commands()].concat()
+    [commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat()
 }
 
 fn mirror_commands() -> Vec<(&'static str, Command)> {
@@ -242,6 +242,21 @@ fn golden_rows_of_mirrors() {
     check("mirror", &[("mirror", MirrorRow { name: "eu".to_owned(), admitted: at })]);
 }
 
+fn tag_commands() -> Vec<(&'static str, Command)> {
+    let tag_manifest = TagManifest {
+        repository: repository(1),
+        digest: digest(1),
+        media_type: new_manifest(1).media_type,
+        tags: vec![tag(1), tag(2)],
+        precondition: Precondition::Match(vec![digest(2)]),
+        sparse: true,
+    };
+    vec![
+        ("delete-tag", DeleteTag { repository: repository(1), tag: tag(1) }.into()),
+        ("tag-manifest", tag_manifest.into()),
+    ]
+}
+
 fn quarantine_commands() -> Vec<(&'static str, Command)> {
     let blob = Examined::Blob { digest: digest(1), key: key(1) };
     let content = ManifestContent::Object(manifest_key());
@@ -288,7 +303,7 @@ fn golden_outcomes() {
         ("forget-keys", Outcome::ForgetKeys(Ok(3))),
         ("mount-blob", Outcome::MountBlob(Err(MountBlobRefused::BlobUnknown))),
         ("unlink-blob", Outcome::UnlinkBlob(Err(UnlinkBlobRefused::BlobUnknown))),
-        ("put-manifest", Outcome::PutManifest(Ok(put))),
+        ("put-manifest", Outcome::PutManifest(Ok(put.clone()))),
         ("put-manifest-blobs", Outcome::PutManifest(Err(PutManifestRefused::BlobsUnknown(vec![digest(1)])))),
         (
             "put-manifest-precondition",
@@ -299,6 +314,13 @@ fn golden_outcomes() {
         ("delete-manifest-unknown", Outcome::DeleteManifest(Err(DeleteManifestRefused::ManifestUnknown))),
         ("delete-tag", Outcome::DeleteTag(Ok(()))),
         ("delete-tag-unknown", Outcome::DeleteTag(Err(DeleteTagRefused::TagUnknown))),
+        ("tag-manifest", Outcome::TagManifest(Ok(put.clone()))),
+        ("tag-manifest-unknown", Outcome::TagManifest(Err(TagManifestRefused::ManifestUnknown))),
+        ("tag-manifest-blobs", Outcome::TagManifest(Err(TagManifestRefused::BlobsUnknown(vec![digest(1)])))),
+        (
+            "tag-manifest-precondition",
+            Outcome::TagManifest(Err(TagManifestRefused::PreconditionFailed { current: None })),
+        ),
         ("touch-blob", Outcome::TouchBlob(Err(TouchBlobRefused::BlobUnknown))),
         ("collect-blobs", Outcome::CollectBlobs(Ok(Collected { unlinked: 2, condemned: 300 }))),
         ("allocate-node", Outcome::AllocateNode(Ok(300))),

@@ -34,7 +34,8 @@ pub use command::{
     ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NeverRefused, NewManifest,
     OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
     ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused, ResolveManifest,
-    ResolveManifestRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
+    ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused,
+    UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};

@@ -137,6 +137,8 @@ pub struct StoredManifest {
     pub size: u64,
     /// The bytes, or where they are.
     pub content: ManifestContent,
+    /// The manifest that it refers to.
+    pub subject: Option<Digest>,
 }
 
 /// What a repository holds. A repository that holds nothing does not exist.
@@ -276,7 +278,13 @@ impl Query {
     /// A manifest of a repository.
     pub fn manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<StoredManifest>, QueryError> {
         let row = self.rows.get(MANIFESTS, (repository, digest))?;
-        Ok(row.map(|ManifestRow { media_type, size, content, .. }| StoredManifest { media_type, size, content }))
+        let stored = |ManifestRow { media_type, size, content, subject, .. }| StoredManifest {
+            media_type,
+            size,
+            content,
+            subject,
+        };
+        Ok(row.map(stored))
     }
 
     /// What a tag points at.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{PATIENCE, Regions, mirror_of, until_tag};
+use super::{PATIENCE, Regions, mirror_of, newest, status, until_tag};
 use crate::harness::{
     Certificates, Image, Link, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, Setup, Workbench, random_bytes, sha256, until,
 };
@@ -138,4 +138,31 @@ async fn p10_the_metrics_say_how_far_the_mirror_is() {
     regions.cut().await;
     until("the lag grows while home is away", PATIENCE, async || (seconds().await > 5.0).then_some(())).await;
     assert_eq!(metric("roadstead_mirror_home_up ").await, "0");
+}
+
+#[tokio::test]
+async fn claim_14_a_mirror_of_a_mirror_has_each_change_once() {
+    let regions = Regions::start(Link::SHORT).await;
+    let first = &regions.mirror;
+    let second = mirror_of(first, first.base(), Setup::filesystem()).await.start().await;
+    let home = regions.home.client();
+    let (one, two) = (Image::random(1, &[1_000, 9 * MIB]), Image::random(2, &[2_000]));
+    home.push_image("team/app", "latest", &one).await;
+    until_tag(&second.client(), "team/app", "latest", &one.manifest).await;
+    home.push_image("team/app", "latest", &two).await;
+    home.push_image("team/app", "kept", &one).await;
+    home.delete("/v2/team/app/manifests/kept").send().await.status(202);
+    home.push_image("team/app", "last", &two).await;
+    until_tag(&second.client(), "team/app", "last", &two.manifest).await;
+    until_tag(&second.client(), "team/app", "latest", &two.manifest).await;
+    second.client().pull_image("team/app", "latest", &two).await;
+    second.client().pull_image("team/app", &one.digest(), &one).await;
+    regions.until_level().await;
+    until("everything is at the end of the chain", PATIENCE, async || {
+        let (newest, status) = (newest(first).await, status(&second).await);
+        (status["mirror"]["received_sequence"] == newest && status["mirror"]["lag_changes"] == 0).then_some(())
+    })
+    .await;
+    assert_eq!(newest(first).await, newest(&regions.home).await, "a mirror's feed has what home's has, no more");
+    assert_eq!(second.client().tags("team/app").await, ["last", "latest"]);
 }

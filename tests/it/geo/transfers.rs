@@ -159,3 +159,43 @@ async fn claim_6_pullers_of_every_replica_of_a_mirror_cost_one_transfer() {
     let size = 24 * MIB as u64;
     assert!(carried * 100 < size * 102, "{carried} bytes crossed the link for {size}");
 }
+
+#[tokio::test]
+async fn claim_11_a_bit_that_is_changed_on_the_way_is_never_published() {
+    let regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(1, &[20 * MIB, 3 * MIB]);
+    // In the middle of the larger layer, which is by far most of what crosses the link.
+    regions.wan.change(Link::new(10, 16 << 20));
+    regions.wan.flip(12 * MIB as u64);
+    regions.home.client().push_image("team/app", "v1", &image).await;
+    regions.until_level().await;
+    assert!(regions.wan.has_flipped(), "nothing was changed");
+    assert!(regions.mirror.log().contains("home sent other bytes than it announced"), "{}", regions.mirror.log());
+    regions.cut().await;
+    regions.mirror.client().pull_image("team/app", "v1", &image).await;
+}
+
+#[tokio::test]
+async fn claim_11_what_a_mirror_finds_damaged_is_had_from_home_once_more() {
+    let regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(1, &[300_000]);
+    regions.home.client().push_image("team/app", "v1", &image).await;
+    regions.until_level().await;
+    let files = regions.mirror.stored_files();
+    let (path, _) = files.iter().find(|(_, length)| *length == 300_000).expect("the layer's file");
+    let mut bytes = std::fs::read(path).expect("it can be read");
+    bytes[150_000] ^= 1;
+    std::fs::write(path, bytes).expect("it can be written");
+    // What it found is told by its exit code.
+    let (_, told) = regions.mirror.subcommand("scrub").outcome().await;
+    assert!(told.contains("damaged"), "{told}");
+    let client = regions.mirror.client();
+    until("it is mended", PATIENCE, async || {
+        let blob = client.blob("team/app", &sha256(&image.layers[0])).await;
+        (blob.status == 200 && blob.body == image.layers[0]).then_some(())
+    })
+    .await;
+    until("it is here", PATIENCE, async || (regions.lag().await["fetching"] == 0).then_some(())).await;
+    regions.cut().await;
+    client.pull_image("team/app", "v1", &image).await;
+}

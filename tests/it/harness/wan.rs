@@ -15,6 +15,9 @@ const PACKET: usize = 16 << 10;
 /// What the bucket of a direction holds, in time: timers wake up to a millisecond late.
 const BUCKET: Duration = Duration::from_millis(5);
 
+/// No number of bytes.
+const NEVER: u64 = u64::MAX;
+
 /// How a link is.
 #[derive(Clone, Copy)]
 pub(crate) struct Link {
@@ -63,6 +66,8 @@ struct Shared {
     weather: watch::Sender<Weather>,
     /// Counts up when all connections are reset.
     resets: watch::Sender<u64>,
+    /// How many bytes have come from the server when a bit is changed.
+    flip: AtomicU64,
     towards: Direction,
     back: Direction,
 }
@@ -111,6 +116,17 @@ impl Wan {
         self.shared.resets.send_modify(|count| *count += 1);
     }
 
+    /// Changes one bit of what comes from the server, so many bytes from now.
+    pub(crate) fn flip(&self, after: u64) {
+        let at = self.carried_back() + after;
+        self.shared.flip.store(at, Ordering::Relaxed);
+    }
+
+    /// Whether that has happened.
+    pub(crate) fn has_flipped(&self) -> bool {
+        self.shared.flip.load(Ordering::Relaxed) == NEVER
+    }
+
     /// Bytes that went from the server to the clients, all connections together.
     pub(crate) fn carried_back(&self) -> u64 {
         self.shared.back.carried.load(Ordering::Relaxed)
@@ -123,6 +139,7 @@ impl Shared {
             link: watch::Sender::new(link),
             weather: watch::Sender::new(Weather::Fine),
             resets: watch::Sender::new(0),
+            flip: AtomicU64::new(NEVER),
             towards: Direction::default(),
             back: Direction::default(),
         }
@@ -193,7 +210,11 @@ where
                 return;
             }
             let arrives = direction.send(length, shared.link()).await;
-            direction.carried.fetch_add(length as u64, Ordering::Relaxed);
+            let carried = direction.carried.fetch_add(length as u64, Ordering::Relaxed) + length as u64;
+            let is_due = std::ptr::eq(direction, &shared.back) && carried >= shared.flip.load(Ordering::Relaxed);
+            if is_due && shared.flip.swap(NEVER, Ordering::Relaxed) != NEVER {
+                packet[length / 2] ^= 1;
+            }
             if line.send((arrives, packet[..length].to_vec())).await.is_err() {
                 return;
             }

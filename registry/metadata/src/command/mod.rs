@@ -25,7 +25,7 @@ pub use history::{Ancestor, BeginHistory, History};
 pub use key::{CondemnKeys, ForgetKeys, ReserveKeys, ReserveKeysRefused};
 pub use manifest::{
     DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut, MovedTag,
-    NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer,
+    NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer, TagManifest, TagManifestRefused,
 };
 pub use mirror::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, DismissMirror, ForsakeBlob, ReceiveChanges, ReceiveChangesRefused,
@@ -86,6 +86,7 @@ impl Command {
             | Self::LinkBlob(_)
             | Self::MountBlob(_)
             | Self::PutManifest(_)
+            | Self::TagManifest(_)
             | Self::ReceiveChanges(_)
             | Self::ReceiveSnapshot(_)
             | Self::ResolveManifest(_) => true,
@@ -218,6 +219,7 @@ operations! {
     BeginHistory -> History | NeverRefused,
     SetQuarantine -> bool | NeverRefused,
     NameFirstVolume -> () | NeverRefused,
+    TagManifest -> ManifestPut | TagManifestRefused,
     ReceiveChanges -> Advanced | ReceiveChangesRefused,
     ReceiveSnapshot -> Advanced | NeverRefused,
     ResolveManifest -> Advanced | ResolveManifestRefused,

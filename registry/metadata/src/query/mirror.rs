@@ -4,7 +4,7 @@ use roadstead_oci::{Digest, RepositoryName, Tag};
 
 use super::{Query, QueryError};
 use crate::state::keyspace::{
-    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MIRRORS, WANTED,
+    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MIRRORS, QUARANTINED_OBJECTS, WANTED,
 };
 use crate::state::rows::{AnnouncedRow, CursorRow, InboxRow};
 use crate::{Arrival, ChangeKind, ClusterId, LogTime, Position, PutManifest};
@@ -147,10 +147,29 @@ impl Query {
         rows.take(limit).collect()
     }
 
-    /// Those who want a blob.
+    /// Those who want a blob, or who hold it where it is set aside: then its bytes are wanted once more.
     pub fn wanting(&self, digest: &Digest, limit: usize) -> Result<Vec<RepositoryName>, QueryError> {
         let rows = self.rows.keys(WANTED, WANTED.within::<Digest>(digest), limit)?;
+        if rows.is_empty() && self.rows.has(QUARANTINED_OBJECTS, digest)? {
+            return self.holders(digest, None, limit);
+        }
         Ok(rows.into_iter().map(|(_, repository)| repository).collect())
+    }
+
+    /// Blobs that are set aside, as if they were wanted by one of those who hold them.
+    pub fn wanted_again(&self, limit: usize) -> Result<Vec<Wanted>, QueryError> {
+        let mut wanted = Vec::new();
+        for object in self.objects(true, None, limit)? {
+            let holder = self.holders(&object.digest, None, 1)?.pop();
+            let arrival = Arrival::default();
+            wanted.extend(holder.map(|repository| Wanted {
+                digest: object.digest,
+                repository,
+                size: object.size,
+                arrival,
+            }));
+        }
+        Ok(wanted)
     }
 
     /// Of the repositories after `after` that have something in their inbox, those about which somebody has to do

@@ -172,6 +172,7 @@ impl From<ManifestError> for ApiError {
 impl From<ManifestPutError> for ApiError {
     fn from(error: ManifestPutError) -> Self {
         match error {
+            ManifestPutError::Invalid(error) => error.into(),
             ManifestPutError::DigestMismatch { actual } => Self::digest_mismatch(actual),
             ManifestPutError::BlobsUnknown(missing) => {
                 let message = "push the blobs that the manifest names before the manifest";

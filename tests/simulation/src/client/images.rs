@@ -142,6 +142,10 @@ impl Client {
                 self.cluster.violated(format!("P1: manifest {value} was refused for its digest {actual}"));
                 return true;
             }
+            Asked::Answered(Err(ManifestPutError::Invalid(error))) => {
+                self.cluster.violated(format!("manifest {value} was refused for what it is: {error}"));
+                return true;
+            }
             Asked::Answered(Err(ManifestPutError::Fault(fault))) => {
                 match self.failed("a PUT of a manifest", &fault, time) {
                     Effect::None => return false,

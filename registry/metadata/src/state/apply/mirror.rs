@@ -137,6 +137,14 @@ impl Apply<'_> {
         self.rows.has(CURSOR, ())
     }
 
+    /// Whether a repository comes to hold a blob that is linked in it: not one of a mirror that home has let go meanwhile.
+    pub(super) fn may_hold(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, QueryError> {
+        if !self.is_mirror()? || self.rows.has(WANTED, (digest, repository))? {
+            return Ok(true);
+        }
+        Ok(self.rows.get(MEMBERSHIPS, (repository, digest))?.is_some_and(|membership| membership.held))
+    }
+
     /// A blob has come: every repository that wants it holds it now.
     pub(super) fn blob_arrived(&mut self, digest: &Digest) -> Result<(), QueryError> {
         let wanting = self.rows.keys(WANTED, WANTED.within::<Digest>(digest), usize::MAX)?;

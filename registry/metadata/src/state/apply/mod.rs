@@ -122,6 +122,7 @@ impl<'txn> Apply<'txn> {
             Command::MountBlob(operation) => Outcome::MountBlob(settle(self.mount_blob(operation))?),
             Command::UnlinkBlob(operation) => Outcome::UnlinkBlob(settle(self.unlink_blob(operation))?),
             Command::PutManifest(operation) => Outcome::PutManifest(settle(self.put_manifest(operation))?),
+            Command::TagManifest(operation) => Outcome::TagManifest(settle(self.tag_manifest(operation))?),
             Command::DeleteManifest(operation) => Outcome::DeleteManifest(settle(self.delete_manifest(operation))?),
             Command::DeleteTag(operation) => Outcome::DeleteTag(settle(self.delete_tag(operation))?),
             Command::TouchBlob(operation) => Outcome::TouchBlob(settle(self.touch_blob(operation))?),

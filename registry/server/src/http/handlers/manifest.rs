@@ -3,7 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
-use roadstead_domain::{ManifestFound, Precondition, Registry};
+use roadstead_domain::{ManifestFound, Precondition, PushedManifest, Registry};
 use roadstead_oci::{ErrorCode, Manifest, ManifestError, MediaType, Reference, RepositoryName, Route, Tag};
 
 use crate::http::body::pieces;
@@ -68,8 +68,8 @@ pub(crate) async fn put(
     let declared = declared_type(headers)?;
     let precondition = precondition(headers)?;
     let mut memory = registry.collect(pieces(body), longest(headers)?).await?;
-    let manifest = Manifest::parse(declared.as_ref(), memory.freeze())?;
-    let stored = registry.put_manifest(&repository, reference, tags, precondition, &manifest).await?;
+    let pushed = PushedManifest { declared, bytes: memory.freeze() };
+    let stored = registry.put_manifest(&repository, reference, tags, precondition, pushed).await?;
     let location = Route::ManifestGet { repository, reference: Reference::Digest(stored.digest) };
     let mut answer = Answer::new(StatusCode::CREATED)
         .header(header::LOCATION, location)

@@ -11,8 +11,9 @@ use uuid::Uuid;
 use crate::fixtures::{World, digest, new_manifest, repository, tag, verified};
 use crate::{
     AdmitMirror, AdvanceInbox, AnnouncedManifest, AnnouncedTag, Change, ChangeKind, ClusterId, CollectBlobs,
-    DeleteManifest, DeleteTag, DismissMirror, ForsakeBlob, LinkBlob, LogTime, NewManifest, Position, PutManifest,
-    ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, ReserveKeys, ResolveManifest, Unresolved,
+    DeleteManifest, DeleteTag, DismissMirror, Examined, ForsakeBlob, LinkBlob, LogTime, NewManifest, Position,
+    PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, ReserveKeys, ResolveManifest,
+    SetQuarantine, Unresolved,
 };
 
 const HOME: ClusterId = ClusterId(8);
@@ -376,6 +377,38 @@ fn a_comparison_takes_the_place_of_what_waited_and_may_be_made_again() {
     assert_eq!((following.home, following.position, following.comparing), (ClusterId(9), position, false));
     assert_eq!(query.tag(&repository(1), &tag(2)).unwrap(), Some(digest(4)));
     assert_eq!(query.wanted(None, 10).unwrap().len(), 1);
+}
+
+#[test]
+fn p9_a_blob_that_comes_after_home_has_let_it_go_is_held_by_nobody() {
+    let mut two = Two::new();
+    two.step(Step::Link(1, 11));
+    two.step(Step::Send(10));
+    let key = two.key();
+    two.mirror.propose(ReserveKeys { keys: vec![key.clone()] }).unwrap();
+    two.step(Step::Collect);
+    two.step(Step::Send(10));
+    two.mirror.propose(LinkBlob::new(repository(1), verified(11), 5, key, None)).unwrap();
+    assert_eq!(two.mirror.query().blob(&repository(1), &digest(11)).unwrap(), None);
+    assert_eq!(two.mirror.query().repository(&repository(1)).unwrap(), None);
+    let collect = CollectBlobs { before: LogTime(u64::MAX), limit: 10 };
+    assert_eq!(two.mirror.propose(collect).unwrap().condemned, 1, "its object goes");
+}
+
+#[test]
+fn claim_11_a_blob_that_is_set_aside_at_a_mirror_is_wanted_again_and_mended() {
+    let mut two = Two::new();
+    for step in [Step::Link(1, 11), Step::Send(10), Step::Arrive(11)] {
+        two.step(step);
+    }
+    let key = two.mirror.query().object_key(false, &digest(11)).unwrap().unwrap();
+    let examined = Examined::Blob { digest: digest(11), key };
+    assert!(two.mirror.propose(SetQuarantine { examined, quarantined: true }).unwrap());
+    let wanted = two.mirror.query().wanted_again(10).unwrap();
+    assert_eq!(wanted.iter().map(|wanted| wanted.digest).collect::<Vec<_>>(), [digest(11)]);
+    two.step(Step::Arrive(11));
+    assert!(two.mirror.query().blob(&repository(1), &digest(11)).unwrap().is_some());
+    assert!(two.mirror.query().wanted_again(10).unwrap().is_empty());
 }
 
 #[test]
