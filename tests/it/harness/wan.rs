@@ -66,17 +66,22 @@ struct Shared {
     weather: watch::Sender<Weather>,
     /// Counts up when all connections are reset.
     resets: watch::Sender<u64>,
-    /// How many bytes have come from the server when a bit is changed.
-    flip: AtomicU64,
     towards: Direction,
     back: Direction,
 }
 
-#[derive(Default)]
 struct Direction {
     /// When the link is free for the next packet.
     free: Mutex<Option<Instant>>,
     carried: AtomicU64,
+    /// How many bytes have been carried when a bit is changed.
+    flip: AtomicU64,
+}
+
+impl Default for Direction {
+    fn default() -> Self {
+        Self { free: Mutex::default(), carried: AtomicU64::new(0), flip: AtomicU64::new(NEVER) }
+    }
 }
 
 impl Wan {
@@ -119,12 +124,12 @@ impl Wan {
     /// Changes one bit of what comes from the server, so many bytes from now.
     pub(crate) fn flip(&self, after: u64) {
         let at = self.carried_back() + after;
-        self.shared.flip.store(at, Ordering::Relaxed);
+        self.shared.back.flip.store(at, Ordering::Relaxed);
     }
 
     /// Whether that has happened.
     pub(crate) fn has_flipped(&self) -> bool {
-        self.shared.flip.load(Ordering::Relaxed) == NEVER
+        self.shared.back.flip.load(Ordering::Relaxed) == NEVER
     }
 
     /// Bytes that went from the server to the clients, all connections together.
@@ -139,7 +144,6 @@ impl Shared {
             link: watch::Sender::new(link),
             weather: watch::Sender::new(Weather::Fine),
             resets: watch::Sender::new(0),
-            flip: AtomicU64::new(NEVER),
             towards: Direction::default(),
             back: Direction::default(),
         }
@@ -211,8 +215,8 @@ where
             }
             let arrives = direction.send(length, shared.link()).await;
             let carried = direction.carried.fetch_add(length as u64, Ordering::Relaxed) + length as u64;
-            let is_due = std::ptr::eq(direction, &shared.back) && carried >= shared.flip.load(Ordering::Relaxed);
-            if is_due && shared.flip.swap(NEVER, Ordering::Relaxed) != NEVER {
+            let is_due = carried >= direction.flip.load(Ordering::Relaxed);
+            if is_due && direction.flip.swap(NEVER, Ordering::Relaxed) != NEVER {
                 packet[length / 2] ^= 1;
             }
             if line.send((arrives, packet[..length].to_vec())).await.is_err() {

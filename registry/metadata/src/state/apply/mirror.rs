@@ -12,16 +12,19 @@
 //! * A repository's changes are published in the order in which they were received, which is home's (promise P9).
 //! * A manifest that home has deleted before it could be received, or whose blobs are gone there, is passed over.
 
+mod announce;
+mod want;
+
 use std::collections::BTreeSet;
 
 use roadstead_oci::{Digest, RepositoryName, Tag};
 
 use super::{Apply, Halt, require};
 use crate::state::keyspace::{
-    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, OBJECTS,
-    PASSED_OVER, TAGS_OF, WANTED,
+    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, PASSED_OVER,
+    WANTED,
 };
-use crate::state::rows::{AnnouncedRow, AnnouncedTagRow, CursorRow, InboxRow, MirrorRow, WantedRow};
+use crate::state::rows::{CursorRow, InboxRow, MirrorRow};
 use crate::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, ChangeKind, ClusterId, DeleteManifest, DeleteTag, DismissMirror,
     ForsakeBlob, ManifestContent, NeverRefused, Position, PutManifest, PutManifestRefused, QueryError, ReceiveChanges,
@@ -137,30 +140,6 @@ impl Apply<'_> {
         self.rows.has(CURSOR, ())
     }
 
-    /// Whether a repository comes to hold a blob that is linked in it: not one of a mirror that home has let go meanwhile.
-    pub(super) fn may_hold(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, QueryError> {
-        if !self.is_mirror()? || self.rows.has(WANTED, (digest, repository))? {
-            return Ok(true);
-        }
-        Ok(self.rows.get(MEMBERSHIPS, (repository, digest))?.is_some_and(|membership| membership.held))
-    }
-
-    /// A blob has come: every repository that wants it holds it now.
-    pub(super) fn blob_arrived(&mut self, digest: &Digest) -> Result<(), QueryError> {
-        let wanting = self.rows.keys(WANTED, WANTED.within::<Digest>(digest), usize::MAX)?;
-        if wanting.is_empty() {
-            return Ok(());
-        }
-        let mut advanced = Advanced::default();
-        for (digest, repository) in &wanting {
-            self.hold_what_is_here(repository, digest)?;
-        }
-        for (_, repository) in &wanting {
-            self.advance(repository, &mut advanced)?;
-        }
-        Ok(())
-    }
-
     fn forget_mirror(&mut self, name: &str) -> Result<bool, QueryError> {
         let known = self.rows.scan(MIRRORS, MIRRORS.all())?.collect::<Result<Vec<_>, _>>()?;
         let token = known.into_iter().find_map(|(token, row)| (row.name == name).then_some(token));
@@ -181,67 +160,6 @@ impl Apply<'_> {
             self.advance(repository, &mut advanced)?;
         }
         Ok(advanced)
-    }
-
-    /// Puts a change into the inbox, and tells what will come of it.
-    fn announce(&mut self, change: ReceivedChange) -> Result<(), QueryError> {
-        let ReceivedChange { position, at, kind, manifest } = change;
-        let mut cursor = self.cursor()?;
-        cursor.arrivals += 1;
-        cursor.waiting += 1;
-        let arrival = Arrival(cursor.arrivals);
-        self.rows.put(CURSOR, (), &cursor)?;
-        let repository = kind.repository().clone();
-        match &kind {
-            // What is here already is held when its turn comes.
-            ChangeKind::BlobLinked { digest, size, .. } if !self.rows.has(OBJECTS, digest)? => {
-                self.want(&repository, digest, *size, arrival)?;
-            }
-            ChangeKind::BlobLinked { .. } | ChangeKind::BlobUnlinked { .. } => {}
-            ChangeKind::ManifestPut { digest, tags, .. } => {
-                self.rows.put(ANNOUNCED_MANIFESTS, (&repository, digest), &AnnouncedRow { arrival, exists: true })?;
-                for tag in tags {
-                    self.announce_tag(&repository, tag, arrival, Some(*digest))?;
-                }
-            }
-            ChangeKind::ManifestDeleted { digest, .. } => {
-                self.rows.put(ANNOUNCED_MANIFESTS, (&repository, digest), &AnnouncedRow { arrival, exists: false })?;
-                for tag in self.tags_to_be(&repository, digest)? {
-                    self.announce_tag(&repository, &tag, arrival, None)?;
-                }
-            }
-            ChangeKind::TagDeleted { tag, .. } => self.announce_tag(&repository, tag, arrival, None)?,
-        }
-        self.rows.put(INBOX_BY_AGE, &arrival, &repository)?;
-        self.rows.put(INBOX, (&repository, &arrival), &InboxRow { position, at, kind, manifest })
-    }
-
-    fn announce_tag(
-        &mut self,
-        repository: &RepositoryName,
-        tag: &Tag,
-        arrival: Arrival,
-        digest: Option<Digest>,
-    ) -> Result<(), QueryError> {
-        self.rows.put(ANNOUNCED_TAGS, (repository, tag), &AnnouncedTagRow { arrival, digest })
-    }
-
-    /// The tags that point at a manifest once everything that waits is published.
-    fn tags_to_be(&self, repository: &RepositoryName, digest: &Digest) -> Result<Vec<Tag>, QueryError> {
-        let mut tags = Vec::new();
-        let here = TAGS_OF.within::<(RepositoryName, Digest)>((repository, digest));
-        for (_, _, tag) in self.rows.keys(TAGS_OF, here, usize::MAX)? {
-            if !self.rows.has(ANNOUNCED_TAGS, (repository, &tag))? {
-                tags.push(tag);
-            }
-        }
-        for row in self.rows.scan(ANNOUNCED_TAGS, ANNOUNCED_TAGS.within::<RepositoryName>(repository))? {
-            let ((_, tag), announced) = row?;
-            if announced.digest == Some(*digest) {
-                tags.push(tag);
-            }
-        }
-        Ok(tags)
     }
 
     /// Publishes what has its turn, as far as one entry may.
@@ -294,18 +212,6 @@ impl Apply<'_> {
             }
         }
         Ok(Turn::Published)
-    }
-
-    /// Blobs of a manifest that are on their way. What home does not hold either is not waited for: then home serves the
-    /// manifest without them, and so does the mirror.
-    fn missing(&self, repository: &RepositoryName, manifest: &PutManifest) -> Result<Vec<Digest>, QueryError> {
-        let mut missing = Vec::new();
-        for digest in &manifest.blobs {
-            if self.rows.has(WANTED, (digest, repository))? {
-                missing.push(*digest);
-            }
-        }
-        Ok(missing)
     }
 
     /// Whether a manifest lacks blobs that are gone at home since it is gone there, as what waits behind it says.
@@ -375,87 +281,6 @@ impl Apply<'_> {
         self.rows.remove(PASSED_OVER, (repository, tag))?;
         let delete = DeleteTag { repository: repository.clone(), tag: tag.clone() };
         settled(self.delete_tag(delete))
-    }
-
-    /// What this change announced comes true with it, unless a later one has announced something else.
-    fn unannounce_tag(&mut self, repository: &RepositoryName, tag: &Tag, arrival: Arrival) -> Result<(), QueryError> {
-        match self.rows.get(ANNOUNCED_TAGS, (repository, tag))? {
-            Some(announced) if announced.arrival == arrival => self.rows.remove(ANNOUNCED_TAGS, (repository, tag)),
-            _ => Ok(()),
-        }
-    }
-
-    fn unannounce_tags(&mut self, repository: &RepositoryName, arrival: Arrival) -> Result<(), QueryError> {
-        let span = ANNOUNCED_TAGS.within::<RepositoryName>(repository);
-        for (repository, tag) in self.rows.keys(ANNOUNCED_TAGS, span, usize::MAX)? {
-            self.unannounce_tag(&repository, &tag, arrival)?;
-        }
-        Ok(())
-    }
-
-    fn unannounce_manifest(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        arrival: Arrival,
-    ) -> Result<(), QueryError> {
-        match self.rows.get(ANNOUNCED_MANIFESTS, (repository, digest))? {
-            Some(announced) if announced.arrival == arrival => {
-                self.rows.remove(ANNOUNCED_MANIFESTS, (repository, digest))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Lets a repository hold a blob whose bytes are here; whether they are.
-    fn hold_what_is_here(&mut self, repository: &RepositoryName, digest: &Digest) -> Result<bool, QueryError> {
-        let Some(object) = self.rows.get(OBJECTS, digest)? else { return Ok(false) };
-        self.stop_wanting(digest, repository)?;
-        self.join(repository, *digest, object)?;
-        Ok(true)
-    }
-
-    fn let_go(&mut self, repository: &RepositoryName, digest: Digest, arrival: Arrival) -> Result<(), QueryError> {
-        if self.rows.get(WANTED, (&digest, repository))?.is_some_and(|wanted| wanted.arrival < arrival) {
-            self.stop_wanting(&digest, repository)?;
-        }
-        match self.rows.get(MEMBERSHIPS, (repository, &digest))?.filter(|membership| membership.held) {
-            Some(membership) => self.part(repository.clone(), digest, membership),
-            None => Ok(()),
-        }
-    }
-
-    /// Wants a blob, unless the repository holds it and its bytes are sound.
-    fn want(
-        &mut self,
-        repository: &RepositoryName,
-        digest: &Digest,
-        size: u64,
-        arrival: Arrival,
-    ) -> Result<(), QueryError> {
-        let held = self.rows.get(MEMBERSHIPS, (repository, digest))?.is_some_and(|membership| membership.held);
-        if held && self.rows.has(OBJECTS, digest)? {
-            return Ok(());
-        }
-        if self.rows.keys(WANTED, WANTED.within::<Digest>(digest), 1)?.is_empty() {
-            let mut cursor = self.cursor()?;
-            cursor.wanted_blobs += 1;
-            cursor.wanted_bytes += size;
-            self.rows.put(CURSOR, (), &cursor)?;
-        }
-        self.rows.put(WANTED, (digest, repository), &WantedRow { size, arrival })
-    }
-
-    /// Whether it was wanted.
-    fn stop_wanting(&mut self, digest: &Digest, repository: &RepositoryName) -> Result<bool, QueryError> {
-        let Some(WantedRow { size, .. }) = self.rows.take(WANTED, (digest, repository))? else { return Ok(false) };
-        if self.rows.keys(WANTED, WANTED.within::<Digest>(digest), 1)?.is_empty() {
-            let mut cursor = self.cursor()?;
-            cursor.wanted_blobs = cursor.wanted_blobs.saturating_sub(1);
-            cursor.wanted_bytes = cursor.wanted_bytes.saturating_sub(size);
-            self.rows.put(CURSOR, (), &cursor)?;
-        }
-        Ok(true)
     }
 
     fn first_waiting(&self, repository: &RepositoryName) -> Result<Option<(Arrival, InboxRow)>, QueryError> {

@@ -13,7 +13,7 @@ use crate::{
     AdmitMirror, AdvanceInbox, AnnouncedManifest, AnnouncedTag, Change, ChangeKind, ClusterId, CollectBlobs,
     DeleteManifest, DeleteTag, DismissMirror, Examined, ForsakeBlob, LinkBlob, LogTime, NewManifest, Position,
     PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, ReserveKeys, ResolveManifest,
-    SetQuarantine, Unresolved,
+    SetQuarantine, UnlinkBlob, Unresolved,
 };
 
 const HOME: ClusterId = ClusterId(8);
@@ -386,7 +386,7 @@ fn p9_a_blob_that_comes_after_home_has_let_it_go_is_held_by_nobody() {
     two.step(Step::Send(10));
     let key = two.key();
     two.mirror.propose(ReserveKeys { keys: vec![key.clone()] }).unwrap();
-    two.step(Step::Collect);
+    two.home.propose(UnlinkBlob { repository: repository(1), digest: digest(11) }).unwrap();
     two.step(Step::Send(10));
     two.mirror.propose(LinkBlob::new(repository(1), verified(11), 5, key, None)).unwrap();
     assert_eq!(two.mirror.query().blob(&repository(1), &digest(11)).unwrap(), None);
