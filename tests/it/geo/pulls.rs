@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::{PATIENCE, Regions, mirror_of, newest, status, until_tag};
 use crate::harness::{
-    Certificates, Image, Link, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, Setup, Workbench, random_bytes, sha256, until,
+    Certificates, Image, Link, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, Setup, Workbench, random_bytes, roadstead, sha256,
+    until,
 };
 
 const MIB: usize = 1 << 20;
@@ -165,4 +166,26 @@ async fn claim_14_a_mirror_of_a_mirror_has_each_change_once() {
     .await;
     assert_eq!(newest(first).await, newest(&regions.home).await, "a mirror's feed has what home's has, no more");
     assert_eq!(second.client().tags("team/app").await, ["last", "latest"]);
+}
+
+#[tokio::test]
+async fn what_is_a_mirrors_is_not_served_as_a_homes_nor_the_reverse() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    regions.home.client().push_image("team/app", "v1", &Image::random(1, &[1_000])).await;
+    regions.until_level().await;
+    for registry in [&mut regions.home, &mut regions.mirror] {
+        assert!(registry.terminate().await.success());
+    }
+    let token = regions.mirror.data().with_file_name("token").display().to_string();
+    let follows = ["--upstream", "http://127.0.0.1:9", "--upstream-token-file", &token];
+    for (data, arguments, told) in [
+        (regions.mirror.data(), &[][..], "this data folder is a mirror's"),
+        (regions.home.data(), &follows[..], "this data folder is not a mirror's"),
+    ] {
+        let mut command = roadstead();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(arguments);
+        let ended = command.output().expect("it runs");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(!ended.status.success() && said.contains(told), "{said}");
+    }
 }

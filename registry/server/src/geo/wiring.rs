@@ -23,6 +23,7 @@ pub(crate) fn connect(
     content: Option<Arc<Transport>>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Option<Arc<Mirror>>> {
+    check(settings.upstream.as_ref(), registry)?;
     let Some(upstream) = &settings.upstream else { return Ok(None) };
     let home = HttpHome::new(upstream.clone(), token(upstream, supervisor)?, trust(upstream, supervisor)?);
     let options = Options {
@@ -38,6 +39,26 @@ pub(crate) fn connect(
     run(supervisor, TaskKind::Movers, &mirror, Mirror::move_blobs);
     run(supervisor, TaskKind::Inbox, &mirror, Mirror::resolve);
     Ok(Some(mirror))
+}
+
+/// A mirror's facts are its home's, and no others: they are neither served as if they were nobody's, nor mixed with what
+/// was pushed here.
+fn check(upstream: Option<&Upstream>, registry: &Registry) -> anyhow::Result<()> {
+    let query = registry.metadata().query()?;
+    let has_content = !query.repositories(None, 1)?.is_empty();
+    match (upstream, query.following()?) {
+        (None, Some(_)) => Err(Failure::new(
+            "this data folder is a mirror's",
+            "set `upstream` to its home; this version cannot make a home of a mirror",
+        )
+        .because(anyhow::anyhow!("it has followed another registry, and there is no `upstream`"))),
+        (Some(_), None) if has_content => Err(Failure::new(
+            "this data folder is not a mirror's",
+            "start the mirror with an empty folder, and blobs in a folder or bucket of its own",
+        )
+        .because(anyhow::anyhow!("it has content that was pushed here, and there is an `upstream`"))),
+        _ => Ok(()),
+    }
 }
 
 fn run<F>(supervisor: &Supervisor, kind: TaskKind, mirror: &Arc<Mirror>, task: fn(Arc<Mirror>, CancellationToken) -> F)
