@@ -25,6 +25,7 @@ mod crash;
 mod dev;
 mod faults;
 mod frontends;
+mod geo;
 mod harness;
 mod ledger;
 mod limits;

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository_root;
 
 /// Which of our crates each of ours may import. A crate that is not listed here is a new one: say what it may import.
-const IMPORTS: [(&str, &[&str]); 8] = [
+const IMPORTS: [(&str, &[&str]); 9] = [
     ("roadstead-oci", &[]),
     ("roadstead-blobs", &["roadstead-oci"]),
     ("roadstead-metadata", &["roadstead-oci"]),
     ("roadstead-domain", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
-    ("roadstead-server", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
+    ("roadstead-geo", &["roadstead-oci", "roadstead-metadata", "roadstead-domain"]),
+    (
+        "roadstead-server",
+        &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-geo"],
+    ),
     ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-simulation", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
     (

@@ -17,6 +17,7 @@ mod limits;
 mod listing;
 mod manifest;
 mod manifest_cache;
+mod mirror;
 mod ports;
 #[cfg(test)]
 mod race;
@@ -41,8 +42,10 @@ pub use fault::Fault;
 pub use janitor::Swept;
 pub use listing::{ListTagsError, Listed};
 pub use manifest::{ManifestFound, ManifestPutError, ManifestReadError, ManifestStored, PushedManifest};
+pub use mirror::{ReceivedManifestError, Transfer};
 pub use ports::{Clock, Entropy, Ports};
 pub use registry::{Options, Registry};
+pub use roadstead_blobs::ByteStream;
 pub use roadstead_metadata::{Precondition, ReferrerEntry};
 pub use scrub::{Finding, FindingKind, ScrubOptions, ScrubWatch, Tally};
 pub use upload::{Body, BodyError, Content, UploadError, UploadStatus};

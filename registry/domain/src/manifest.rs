@@ -30,6 +30,14 @@ pub struct ManifestFound {
     content: ManifestContent,
 }
 
+impl ManifestFound {
+    /// One that is not kept here, and whose bytes are.
+    pub const fn passing(digest: Digest, media_type: String, bytes: Bytes) -> Self {
+        let size = bytes.len() as u64;
+        Self { digest, media_type, size, stale: None, content: ManifestContent::Inline(bytes) }
+    }
+}
+
 /// Why a manifest was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestReadError {
@@ -246,7 +254,7 @@ impl Registry {
         }
     }
 
-    async fn store_content(&self, digest: Digest, bytes: &Bytes) -> Result<ManifestContent, Fault> {
+    pub(crate) async fn store_content(&self, digest: Digest, bytes: &Bytes) -> Result<ManifestContent, Fault> {
         if bytes.len() <= PutManifest::MAX_INLINE {
             return Ok(ManifestContent::Inline(bytes.clone()));
         }

@@ -18,18 +18,20 @@ use crate::fixtures::{
     OWNER, digest, hash, key, multipart, new_manifest, open_upload, part, repository, tag, tail_key, upload, verified,
 };
 use crate::state::rows::{
-    ChangeRow, DedupRow, Head, KeyRow, ManifestRow, MembershipRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow,
-    RepositoryRow, UploadRow,
+    AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
+    MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
 };
 use crate::{
-    AdvanceUploadRefused, AllocateNode, Ancestor, AnnounceLevel, AnnounceLevelRefused, BeginCompletion, BeginHistory,
-    BeginMultipart, CancelUpload, CancelUploadRefused, ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused,
-    CollectBlobs, Collected, Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag,
-    DeleteTagRefused, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History,
+    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
+    AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
+    ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command,
+    CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror,
+    Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History,
     Level, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused,
     MovedTag, Multipart, NameFirstVolume, NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest,
-    PutManifestRefused, Referrer, ReserveKeys, ReserveKeysRefused, SetQuarantine, TagManifest, TagManifestRefused,
-    Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+    PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys,
+    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail,
+    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -169,15 +171,85 @@ fn golden_commands() {
         ("touch-blob", TouchBlob { repository: repository(1), digest: digest(1) }.into()),
         ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
     ];
-    let manifests = put_manifest_commands();
-    let rest = [others, commands_of_the_registry_itself(), quarantine_commands(), tag_commands()].concat();
-    let commands: Vec<_> = [commands, manifests, rest].concat();
+    let commands: Vec<_> = [commands, put_manifest_commands(), others, other_commands()].concat();
     let named: BTreeSet<_> = commands.iter().map(|(_, command)| command.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     let envelopes = commands.into_iter().map(|(name, command)| {
         (name, Envelope { id: CommandId(0x0123_4567_89ab_cdef), at: LogTime(1_700_000_000_000), command })
     });
     check("commands", &envelopes.collect::<Vec<_>>());
+}
+
+fn other_commands() -> Vec<(&'static str, Command)> {
+    [commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat()
+}
+
+fn mirror_commands() -> Vec<(&'static str, Command)> {
+    let home = ClusterId(8);
+    let (after, position) = (Position { epoch: 1, sequence: 299 }, Position { epoch: 1, sequence: 300 });
+    let at = LogTime(1_700_000_000_000);
+    let put = PutManifest::new(verified(1), NewManifest { tags: vec![tag(1)], sparse: true, ..new_manifest(1) });
+    let kind = ChangeKind::ManifestPut { repository: repository(1), digest: digest(1), tags: vec![tag(1)] };
+    let sent = ReceivedChange { position, at, kind: kind.clone(), manifest: Some(put.clone()) };
+    let bare = ReceivedChange { position, at, kind, manifest: None };
+    let arrival = Arrival(300);
+    let resolve = |manifest| ResolveManifest { repository: repository(1), arrival, manifest };
+    vec![
+        ("receive-changes", ReceiveChanges { home, after, changes: vec![sent] }.into()),
+        ("receive-snapshot", ReceiveSnapshot { home, begins: true, changes: vec![bare], ends: Some(position) }.into()),
+        ("resolve-manifest", resolve(Some(put)).into()),
+        ("resolve-manifest-gone", resolve(None).into()),
+        ("forsake-blob", ForsakeBlob { repository: repository(1), digest: digest(1) }.into()),
+        ("advance-inbox", AdvanceInbox { repository: repository(1) }.into()),
+        ("admit-mirror", AdmitMirror { name: "eu".to_owned(), token: digest(1) }.into()),
+        ("dismiss-mirror", DismissMirror { name: "eu".to_owned() }.into()),
+    ]
+}
+
+fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
+    let advanced = Advanced { published: 2, more: true };
+    let position = Position { epoch: 1, sequence: 300 };
+    let not_received = |refused| Outcome::ReceiveChanges(Err(refused));
+    let not_resolved = |refused| Outcome::ResolveManifest(Err(refused));
+    vec![
+        ("receive-changes", Outcome::ReceiveChanges(Ok(advanced))),
+        ("receive-changes-not-next", not_received(ReceiveChangesRefused::NotNext { cursor: position })),
+        ("receive-changes-gap", not_received(ReceiveChangesRefused::Gap { after: position })),
+        ("receive-changes-other-home", not_received(ReceiveChangesRefused::OtherHome { home: ClusterId(8) })),
+        ("receive-snapshot", Outcome::ReceiveSnapshot(Ok(advanced))),
+        ("resolve-manifest", Outcome::ResolveManifest(Ok(advanced))),
+        ("resolve-manifest-not-waiting", not_resolved(ResolveManifestRefused::NotWaiting)),
+        ("resolve-manifest-incomplete", not_resolved(ResolveManifestRefused::Incomplete(vec![digest(1)]))),
+        ("resolve-manifest-key", not_resolved(ResolveManifestRefused::KeyNotReserved)),
+        ("forsake-blob", Outcome::ForsakeBlob(Ok(advanced))),
+        ("advance-inbox", Outcome::AdvanceInbox(Ok(advanced))),
+        ("admit-mirror", Outcome::AdmitMirror(Ok(()))),
+        ("dismiss-mirror", Outcome::DismissMirror(Ok(true))),
+    ]
+}
+
+#[test]
+fn golden_rows_of_mirrors() {
+    let (at, position, arrival) = (LogTime(1_700_000_000_000), Position { epoch: 1, sequence: 300 }, Arrival(300));
+    let cursor = CursorRow {
+        home: ClusterId(8),
+        position,
+        comparing: true,
+        arrivals: 300,
+        waiting: 2,
+        wanted_blobs: 3,
+        wanted_bytes: 400,
+    };
+    check("cursor", &[("cursor", cursor)]);
+    let kind = ChangeKind::ManifestPut { repository: repository(1), digest: digest(1), tags: vec![tag(1)] };
+    let put = PutManifest::new(verified(1), new_manifest(1));
+    let row = |manifest| InboxRow { position, at, kind: kind.clone(), manifest };
+    check("inbox", &[("sent", row(Some(put))), ("bare", row(None))]);
+    check("wanted", &[("wanted", WantedRow { size: 300, arrival })]);
+    let announced = |digest| AnnouncedTagRow { arrival, digest };
+    check("announced-tag", &[("at", announced(Some(digest(1)))), ("gone", announced(None))]);
+    check("announced-manifest", &[("announced", AnnouncedRow { arrival, exists: true })]);
+    check("mirror", &[("mirror", MirrorRow { name: "eu".to_owned(), admitted: at })]);
 }
 
 fn tag_commands() -> Vec<(&'static str, Command)> {
@@ -268,6 +340,7 @@ fn golden_outcomes() {
         ("announce-level-less", Outcome::AnnounceLevel(Err(AnnounceLevelRefused::ReadsLess(Level(300))))),
         ("set-quarantine", Outcome::SetQuarantine(Ok(true))),
     ];
+    let outcomes = [outcomes.to_vec(), mirror_outcomes()].concat();
     let named: BTreeSet<_> = outcomes.iter().map(|(_, outcome)| outcome.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     check("outcomes", &outcomes);

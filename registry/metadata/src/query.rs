@@ -1,7 +1,10 @@
 //! Questions to the applied state.
 
+mod mirror;
+
 use std::collections::BTreeMap;
 
+pub use mirror::{AdmittedMirror, AnnouncedManifest, AnnouncedTag, Following, Unresolved, Wanted};
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, Part, RepositoryName, Tag, UploadId};
 use serde::{Deserialize, Serialize};
 
@@ -476,7 +479,10 @@ impl Query {
 
     /// Whether [`CollectBlobs`](crate::CollectBlobs) would find anything.
     pub fn is_garbage_before(&self, before: LogTime) -> Result<bool, QueryError> {
-        let unnamed = self.rows.keys(UNNAMED, UNNAMED.all().before(UNNAMED.start_at(&before)), 1)?;
+        let unnamed = match self.following()? {
+            Some(_) => Vec::new(), // a mirror lets go of what its home lets go of
+            None => self.rows.keys(UNNAMED, UNNAMED.all().before(UNNAMED.start_at(&before)), 1)?,
+        };
         let unreferenced = UNREFERENCED.all().before(UNREFERENCED.start_at(&before));
         Ok(!unnamed.is_empty() || !self.rows.keys(UNREFERENCED, unreferenced, 1)?.is_empty())
     }

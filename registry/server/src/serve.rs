@@ -94,6 +94,10 @@ async fn drain(running: &Running, grace: Duration) {
     }
     // The supervisor has named the laggards.
     let _ = running.supervisor.finish(grace + TIDY_UP).await;
+    if let Some(mirror) = &running.mirror {
+        // What it leaves is gone on with at the next start.
+        let _ = timeout(TIDY_UP, mirror.end()).await;
+    }
     if timeout(TIDY_UP, running.registry.drain()).await.is_err() {
         warn!(
             waited_seconds = TIDY_UP.as_secs(),

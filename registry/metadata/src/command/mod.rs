@@ -14,6 +14,7 @@ mod collect;
 mod history;
 mod key;
 mod manifest;
+mod mirror;
 mod node;
 mod quarantine;
 mod upload;
@@ -25,6 +26,10 @@ pub use key::{CondemnKeys, ForgetKeys, ReserveKeys, ReserveKeysRefused};
 pub use manifest::{
     DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut, MovedTag,
     NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer, TagManifest, TagManifestRefused,
+};
+pub use mirror::{
+    AdmitMirror, AdvanceInbox, Advanced, Arrival, DismissMirror, ForsakeBlob, ReceiveChanges, ReceiveChangesRefused,
+    ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused,
 };
 pub use node::{AllocateNode, AnnounceLevel, AnnounceLevelRefused, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
@@ -83,7 +88,10 @@ impl Command {
             | Self::LinkBlob(_)
             | Self::MountBlob(_)
             | Self::PutManifest(_)
-            | Self::TagManifest(_) => true,
+            | Self::TagManifest(_)
+            | Self::ReceiveChanges(_)
+            | Self::ReceiveSnapshot(_)
+            | Self::ResolveManifest(_) => true,
             Self::CancelUpload(_)
             | Self::ExpireUploads(_)
             | Self::CondemnKeys(_)
@@ -97,6 +105,10 @@ impl Command {
             | Self::NameFirstVolume(_)
             | Self::BeginHistory(_)
             | Self::SetQuarantine(_)
+            | Self::ForsakeBlob(_)
+            | Self::AdvanceInbox(_)
+            | Self::AdmitMirror(_)
+            | Self::DismissMirror(_)
             | Self::AnnounceLevel(_) => false,
         }
     }
@@ -129,7 +141,14 @@ impl Command {
             | Self::SetQuarantine(_)
             | Self::NameFirstVolume(_)
             | Self::TagManifest(_)
-            | Self::AnnounceLevel(_) => Level::FIRST,
+            | Self::AnnounceLevel(_)
+            | Self::ReceiveChanges(_)
+            | Self::ReceiveSnapshot(_)
+            | Self::ResolveManifest(_)
+            | Self::ForsakeBlob(_)
+            | Self::AdvanceInbox(_)
+            | Self::AdmitMirror(_)
+            | Self::DismissMirror(_) => Level::FIRST,
         }
     }
 }
@@ -244,4 +263,11 @@ operations! {
     NameFirstVolume -> () | NeverRefused,
     TagManifest -> ManifestPut | TagManifestRefused,
     AnnounceLevel -> Level | AnnounceLevelRefused,
+    ReceiveChanges -> Advanced | ReceiveChangesRefused,
+    ReceiveSnapshot -> Advanced | NeverRefused,
+    ResolveManifest -> Advanced | ResolveManifestRefused,
+    ForsakeBlob -> Advanced | NeverRefused,
+    AdvanceInbox -> Advanced | NeverRefused,
+    AdmitMirror -> () | NeverRefused,
+    DismissMirror -> bool | NeverRefused,
 }

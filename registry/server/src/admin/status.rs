@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use roadstead_domain::Fault;
+use roadstead_geo::Mirror;
 use roadstead_metadata::{ClusterId, Identity, Level, Role};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,7 @@ use super::table::{bytes, columns};
 use crate::health::Readiness;
 
 /// The answer of `GET /admin/v1/status`. Fields are added, never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Status {
     /// Of the program.
     pub version: String,
@@ -30,6 +31,32 @@ pub(super) struct Status {
     pub changes: Changes,
     pub uploads_open: u64,
     pub memory_budget: Memory,
+    /// If this is a mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorLag>,
+}
+
+/// How far a mirror is behind its home, as this replica sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct MirrorLag {
+    /// The URL of its home.
+    pub home: String,
+    /// Whether home was heard of lately.
+    pub home_is_there: bool,
+    /// How old what it shows is; none before home was heard of.
+    pub lag_seconds: Option<f64>,
+    /// The last change of home's feed that was received.
+    pub received_sequence: u64,
+    /// Changes at home that are not published here, as far as is known.
+    pub lag_changes: u64,
+    pub lag_blobs: u64,
+    pub lag_bytes: u64,
+    /// Blobs that are on their way to this replica.
+    pub fetching: u64,
+    /// Whether it is being compared with its home anew.
+    pub comparing: bool,
+    /// Why somebody has to look, if somebody has to.
+    pub problem: Option<String>,
 }
 
 /// What the facts may hold: a number that rises when all replicas of a cluster run a release that reads more.
@@ -99,6 +126,23 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         changes: Changes { epoch: position.epoch, sequence: position.sequence },
         uploads_open: query.uploads_open()?,
         memory_budget: Memory { used_bytes: registry.budget().used(), total_bytes: registry.budget().total() },
+        mirror: admin.mirror.as_ref().map(|mirror| mirror_lag(mirror)).transpose()?,
+    })
+}
+
+fn mirror_lag(mirror: &Mirror) -> Result<MirrorLag, Fault> {
+    let lag = mirror.lag()?;
+    Ok(MirrorLag {
+        home: mirror.home().to_owned(),
+        home_is_there: lag.home_is_there,
+        lag_seconds: lag.seconds,
+        received_sequence: lag.received,
+        lag_changes: lag.changes,
+        lag_blobs: lag.blobs,
+        lag_bytes: lag.bytes,
+        fetching: mirror.fetching() as u64,
+        comparing: lag.comparing,
+        problem: mirror.problem(),
     })
 }
 
@@ -127,7 +171,8 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { version, url, readiness, cluster, node, level, raft, changes, uploads_open, memory_budget } = status;
+    let Status { version, url, readiness, cluster, node, level, raft, changes, uploads_open, memory_budget, mirror } =
+        status;
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
         Some(leader) => format!(" of node {leader}"),
@@ -151,6 +196,10 @@ fn text(status: &Status) -> String {
         ("uploads", format!("{uploads_open} open")),
         ("memory", format!("{used} of {total} for content in transit")),
     ];
+    if let Some(mirror) = mirror {
+        rows.push(("mirror of", mirror_row(mirror)));
+        rows.push(("lag", lag_row(mirror)));
+    }
     rows.extend(raft.fatal.iter().map(|reason| ("stopped", reason.clone())));
     columns(&rows)
 }
@@ -164,6 +213,22 @@ fn level_text(level: &Levels) -> String {
     format!(
         "{in_force}; level {reads}{release} waits until all replicas read it: `roadstead members` shows which do not"
     )
+}
+
+fn mirror_row(mirror: &MirrorLag) -> String {
+    let home = &mirror.home;
+    match &mirror.problem {
+        Some(problem) => format!("{home}: {problem}"),
+        None if mirror.comparing => format!("{home}, being compared with it anew"),
+        None if mirror.home_is_there => home.clone(),
+        None => format!("{home}, which does not answer"),
+    }
+}
+
+fn lag_row(mirror: &MirrorLag) -> String {
+    let Some(seconds) = mirror.lag_seconds else { return "unknown: home was not heard of yet".to_owned() };
+    let (changes, blobs, size) = (mirror.lag_changes, mirror.lag_blobs, bytes(mirror.lag_bytes));
+    format!("{seconds:.1} s; {changes} changes; {blobs} blobs with {size}")
 }
 
 #[cfg(test)]
@@ -191,7 +256,34 @@ pub(super) mod tests {
             changes: Changes { epoch: 1, sequence: 57 },
             uploads_open: 2,
             memory_budget: Memory { used_bytes: 8 << 20, total_bytes: 128 << 20 },
+            mirror: None,
         }
+    }
+
+    pub(crate) fn status_of_a_mirror() -> Status {
+        let mirror = MirrorLag {
+            home: "https://registry.example.com".to_owned(),
+            home_is_there: true,
+            lag_seconds: Some(1.25),
+            received_sequence: 300,
+            lag_changes: 3,
+            lag_blobs: 2,
+            lag_bytes: 1_600_000,
+            fetching: 1,
+            comparing: false,
+            problem: None,
+        };
+        Status { mirror: Some(mirror), ..status() }
+    }
+
+    #[test]
+    fn a_mirror_says_how_far_it_is() {
+        let text = text(&status_of_a_mirror());
+        let rows: Vec<_> = text.lines().filter(|line| line.starts_with("mirror") || line.starts_with("lag")).collect();
+        insta::assert_snapshot!(rows.join("\n"), @r"
+        mirror of    https://registry.example.com
+        lag          1.2 s; 3 changes; 2 blobs with 1.5 MiB
+        ");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod collect;
 mod history;
 mod key;
 mod manifest;
+mod mirror;
 mod node;
 mod quarantine;
 mod upload;
@@ -144,6 +145,13 @@ impl<'txn> Apply<'txn> {
             Command::AllocateNode(operation) => Outcome::AllocateNode(settle(self.allocate_node(&operation))?),
             Command::BeginHistory(operation) => Outcome::BeginHistory(settle(self.begin_history(&operation))?),
             Command::AnnounceLevel(operation) => Outcome::AnnounceLevel(settle(self.announce_level(&operation))?),
+            Command::ReceiveChanges(operation) => Outcome::ReceiveChanges(settle(self.receive_changes(operation))?),
+            Command::ReceiveSnapshot(operation) => Outcome::ReceiveSnapshot(settle(self.receive_snapshot(operation))?),
+            Command::ResolveManifest(operation) => Outcome::ResolveManifest(settle(self.resolve_manifest(operation))?),
+            Command::ForsakeBlob(operation) => Outcome::ForsakeBlob(settle(self.forsake_blob(&operation))?),
+            Command::AdvanceInbox(operation) => Outcome::AdvanceInbox(settle(self.advance_inbox(&operation))?),
+            Command::AdmitMirror(operation) => Outcome::AdmitMirror(settle(self.admit_mirror(operation))?),
+            Command::DismissMirror(operation) => Outcome::DismissMirror(settle(self.dismiss_mirror(&operation))?),
         })
     }
 

@@ -7,16 +7,17 @@ use roadstead_domain::{ManifestFound, Precondition, PushedManifest, Registry};
 use roadstead_oci::{ErrorCode, Manifest, ManifestError, MediaType, Reference, RepositoryName, Route, Tag};
 
 use crate::http::body::pieces;
+use crate::http::dispatch::Api;
 use crate::http::error::ApiError;
 use crate::http::respond::{Answer, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, etag, is_known, not_modified, single};
 
 pub(crate) async fn head(
-    registry: &Registry,
+    api: &Api,
     headers: &HeaderMap,
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response, ApiError> {
-    let found = registry.find_manifest(repository, reference).await?;
+    let found = find(api, repository, reference).await?;
     if is_known(headers, &found.digest) {
         return not_modified(&found.digest);
     }
@@ -24,16 +25,26 @@ pub(crate) async fn head(
 }
 
 pub(crate) async fn get(
-    registry: &Registry,
+    api: &Api,
     headers: &HeaderMap,
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response, ApiError> {
-    let found = registry.find_manifest(repository, reference).await?;
+    let found = find(api, repository, reference).await?;
     if is_known(headers, &found.digest) {
         return not_modified(&found.digest);
     }
-    described(&found).body(registry.read_manifest(&found).await?)
+    described(&found).body(api.registry.read_manifest(&found).await?)
+}
+
+async fn find(api: &Api, repository: &RepositoryName, reference: &Reference) -> Result<ManifestFound, ApiError> {
+    match &api.mirror {
+        Some(mirror) => {
+            let found = mirror.find_manifest(repository, reference).await;
+            found.map_err(|error| ApiError::pull(error, ErrorCode::ManifestUnknown))
+        }
+        None => Ok(api.registry.find_manifest(repository, reference).await?),
+    }
 }
 
 /// As it was pushed, whatever the client says it accepts: one that cannot read it says so best itself.

@@ -7,6 +7,7 @@ mod invariants;
 mod key;
 mod level;
 mod manifest;
+mod mirror;
 mod model;
 mod quarantine;
 mod upload;
