@@ -140,11 +140,14 @@ impl Observed {
 
 /// The next step.
 pub(crate) fn plan(observed: &Observed) -> Plan {
-    let Some(set) = observed.set else {
-        // Volumes that were left take part again: of five voters, three alone might be no quorum.
-        let left = observed.volumes.last().map_or(0, |last| last + 1);
-        return Plan::Do(Step::Create { replicas: observed.wanted.max(left).min(MAX_VOTERS) });
-    };
+    // Volumes that were left take part again: of five voters, three alone might be no quorum.
+    let left = observed.volumes.last().map_or(0, |last| last + 1);
+    let all = observed.wanted.max(left).min(MAX_VOTERS);
+    let Some(set) = observed.set else { return Plan::Do(Step::Create { replicas: all }) };
+    // Somebody has scaled the StatefulSet by hand, and so stopped those whom the others need.
+    if observed.group.is_none() && set < all {
+        return Plan::Do(Step::Resize { replicas: all });
+    }
     if let Some(step) = roll::restart_what_is_down(observed) {
         return Plan::Do(step);
     }
@@ -173,6 +176,10 @@ fn note(observed: &Observed, set: u32) -> Plan {
         // A pod that says nothing may have the volume of a cluster that has begun long ago.
         (None, _) => match (observed.silent_pod(set), observed.pods.get(&0).map(|pod| pod.voice)) {
             (None, Some(Voice::Blank { volume })) => Plan::Do(Step::Note { volume, cluster: None }),
+            // Whatever was on it is gone.
+            (Some(silent), _) if observed.pods.get(&silent).is_some_and(|pod| pod.is_stranded) => {
+                Plan::Do(Step::Reset { ordinal: silent })
+            }
             (silent, _) => Plan::Wait(Wait::Pod(silent.unwrap_or(0))),
         },
     }
@@ -203,11 +210,13 @@ fn mend(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
             (true, _) if group.leader == lost => Plan::Wait(Wait::Leader),
             (true, true) if group.agrees_without(lost) => Plan::Do(Step::Remove { node: lost }),
             (true, true) => Plan::Wait(Wait::Contact { node: lost }),
-            (true, false) if own.is_caught_up => Plan::Do(Step::Replace { lost, by: node }),
+            (true, false) if own.is_caught_up && own.is_in_contact => Plan::Do(Step::Replace { lost, by: node }),
             (true, false) => Plan::Wait(Wait::CatchUp { node }),
         });
     }
-    let is_stranded = |(ordinal, pod): &(&u32, &Pod)| **ordinal < set && pod.is_stranded && !pod.is_terminating;
+    // Those that are to go, go with their volumes.
+    let stays = set.min(observed.wanted);
+    let is_stranded = |(ordinal, pod): &(&u32, &Pod)| **ordinal < stays && pod.is_stranded && !pod.is_terminating;
     if let Some((ordinal, _)) = observed.pods.iter().find(is_stranded) {
         let lost = group.at(*ordinal).find(|(_, member)| member.is_voter);
         return Some(match lost {
@@ -229,6 +238,14 @@ fn mend(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
 /// Takes the last replica out of the cluster, then its pod.
 fn shrink(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
     let last = set.checked_sub(1).filter(|last| *last >= observed.wanted)?;
+    // A voter that is lost for good goes first: it may be missed when others go.
+    let is_lost = |member: &Member| {
+        let pod = member.ordinal.filter(|at| *at >= observed.wanted).and_then(|at| observed.pods.get(&at));
+        !member.is_in_contact && pod.is_some_and(|pod| pod.is_stranded)
+    };
+    if let Some((node, _)) = group.voters().find(|(node, member)| is_lost(member) && group.agrees_without(*node)) {
+        return Some(Plan::Do(Step::Remove { node }));
+    }
     let Some((node, member)) = group.at(last).next() else {
         return Some(Plan::Do(Step::Resize { replicas: last }));
     };
@@ -249,7 +266,7 @@ fn grow(observed: &Observed, group: &Group, set: u32) -> Option<Plan> {
     let silent = group.silent_voter().map(|node| Plan::Wait(Wait::Contact { node }));
     if let Some((node, learner)) = learners.next() {
         let promote = Plan::Do(Step::Promote { node: *node });
-        return Some(if learner.is_caught_up {
+        return Some(if learner.is_caught_up && learner.is_in_contact {
             silent.unwrap_or(promote)
         } else {
             Plan::Wait(Wait::CatchUp { node: *node })
