@@ -45,7 +45,7 @@ async fn start_upstream(world: &World) -> Result<String> {
     let data = world.cluster.site().file("b18-upstream");
     world.cluster.daemon(
         &repository_root().join("target/debug/roadstead"),
-        &["serve", "--listen", &address, "--insecure-http", "true", "--data", &data.display().to_string()],
+        &["serve", "--listen", &address, "--insecure-http", "--data", &data.display().to_string()],
         "b18-upstream.log",
     )?;
     let layout = world.cluster.site().file("b18-layout");
