@@ -8,6 +8,10 @@ use crate::settings::{Capability, Host, Mirror};
 /// The name of the file that containerd reads.
 pub(crate) const NAME: &str = "hosts.toml";
 
+/// How long a runtime tries to reach a mirror before it goes on to the next: it is in the same cluster, and where it is
+/// gone without an answer, each pull would wait for containerd's own 30 s. Older releases of containerd ignore it.
+const DIAL_TIMEOUT: &str = "2s";
+
 /// The files of one host: `hosts.toml` last, which names the others.
 pub(crate) fn files(host: &Host) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
@@ -39,6 +43,7 @@ fn text(host: &Host, entries: &[(String, &Mirror, Option<String>)]) -> String {
         });
         let _ = write!(text, "\n[host.\"{address}\"]\n");
         let _ = writeln!(text, "  capabilities = [{}]", words.collect::<Vec<_>>().join(", "));
+        let _ = writeln!(text, "  dial_timeout = \"{DIAL_TIMEOUT}\"");
         if let Some(authority) = authority {
             let _ = writeln!(text, "  ca = \"{authority}\"");
         }
@@ -95,5 +100,6 @@ mod tests {
         let entry = &read["host"]["https://10.96.0.7:5000"];
         assert_eq!(entry["capabilities"].as_array().unwrap().len(), 2);
         assert_eq!(entry["ca"].as_str(), Some("roadstead-0.crt"));
+        assert_eq!(entry["dial_timeout"].as_str(), Some("2s"));
     }
 }

@@ -3,7 +3,7 @@ use roadstead_cluster::{Image, repository_root, until};
 use serde_json::json;
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::{OPERATOR, PATIENCE, World};
 
 /// What images are called by; nobody resolves it.
@@ -12,7 +12,7 @@ const HOST: &str = "registry.example.test";
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b01_a_bare_cluster_gets_a_registry_that_its_own_pods_pull_from() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {
@@ -20,6 +20,7 @@ async fn run() -> Result<()> {
     let world = World::attach();
     // As bare as it was, whatever ran before.
     world.helm("uninstall roadstead --ignore-not-found --wait --namespace")?.arg(OPERATOR).output().await?;
+    world.remove_namespace(OPERATOR).await?;
     world.namespace("b01", "restricted").await?;
     watch.lap("the cluster is bare: no operator, a namespace with a bucket's Secret");
 
@@ -28,9 +29,10 @@ async fn run() -> Result<()> {
 
     let registry = Registry::new(&world, "b01", "home");
     registry.apply(&registry.eight_lines()).await?;
-    let status = registry.is_ready().await?;
+    registry.is_ready().await?;
     watch.lap("apply of the Registry, until it is Ready");
-    ensure!(status.voters() == "3/3", "it has {} voters", status.voters());
+    registry.has_voters(3).await?;
+    watch.lap("until three replicas vote");
 
     push_tools(&world, &registry, "team/app:1").await?;
     watch.lap("an image is pushed with the credential and the CA that status names");

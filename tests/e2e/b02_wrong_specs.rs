@@ -3,13 +3,13 @@ use roadstead_cluster::Refusal;
 use serde_json::{Value, json};
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b02_a_wrong_spec_is_refused_with_the_path_of_what_is_wrong() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 /// What is wrong, as a patch of the eight lines, and what the refusal must name.

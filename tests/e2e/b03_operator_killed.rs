@@ -7,7 +7,7 @@ use tokio::process::{Child, Command};
 
 use crate::ledger::Ledger;
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 /// More lives than any of this takes: an operator that does the same thing in each would need more.
@@ -16,7 +16,7 @@ const LIVES: usize = 150;
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b03_an_operator_that_dies_after_each_of_its_writes_converges_to_one_cluster() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

@@ -5,13 +5,13 @@ use serde_json::json;
 
 use crate::ledger::Ledger;
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b04_scaling_to_five_and_back_loses_nothing_and_uses_no_node_id_twice() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

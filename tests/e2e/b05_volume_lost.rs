@@ -3,13 +3,13 @@ use serde_json::json;
 
 use crate::ledger::Ledger;
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b05_a_replica_that_is_lost_with_its_volume_is_replaced_under_a_new_id() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

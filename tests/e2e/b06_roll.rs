@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::ledger::Ledger;
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::{PATIENCE, World};
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b06_a_roll_under_load_fails_no_client_and_does_the_leader_last() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

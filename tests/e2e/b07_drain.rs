@@ -3,13 +3,13 @@ use roadstead_cluster::Site;
 
 use crate::ledger::Ledger;
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b07_two_drains_at_once_cost_no_quorum_and_the_second_one_waits() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

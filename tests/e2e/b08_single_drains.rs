@@ -2,13 +2,13 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b08_the_node_of_a_single_replica_drains() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

@@ -3,13 +3,13 @@ use roadstead_cluster::Image;
 use serde_json::{Value, json};
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::{OPERATOR, World};
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b09_an_upgrade_of_the_operator_restarts_no_replica() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

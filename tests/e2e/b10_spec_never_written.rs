@@ -3,13 +3,13 @@ use std::collections::BTreeSet;
 use anyhow::{Result, ensure};
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b10_the_spec_is_never_written_so_that_a_gitops_diff_is_empty() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

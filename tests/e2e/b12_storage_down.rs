@@ -2,13 +2,13 @@ use anyhow::{Result, ensure};
 use serde_json::Value;
 
 use crate::registry::{Registry, Status};
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b12_without_its_bucket_a_registry_says_so_lives_on_and_recovers_unaided() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

@@ -2,13 +2,13 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b14_a_paused_registry_is_left_alone_and_its_status_goes_on() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

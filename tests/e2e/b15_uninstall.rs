@@ -2,13 +2,13 @@ use anyhow::{Result, ensure};
 use roadstead_cluster::until;
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::{OPERATOR, PATIENCE, World};
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b15_uninstalling_keeps_everything_and_what_comes_next_takes_it_up() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

@@ -3,7 +3,7 @@ use roadstead_cluster::{Image, Site, repository_root, until};
 use serde_json::json;
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::{PATIENCE, World};
 
 /// What images are called by; the upstream behind it is a registry on the hub.
@@ -12,7 +12,7 @@ const HOST: &str = "upstream.example.test";
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b18_what_the_mirror_lacks_or_cannot_serve_comes_from_upstream() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {
@@ -45,7 +45,7 @@ async fn start_upstream(world: &World) -> Result<String> {
     let data = world.cluster.site().file("b18-upstream");
     world.cluster.daemon(
         &repository_root().join("target/debug/roadstead"),
-        &["serve", "--listen", &address, "--insecure-http", "true", "--data", &data.display().to_string()],
+        &["serve", "--listen", &address, "--insecure-http", "--data", &data.display().to_string()],
         "b18-upstream.log",
     )?;
     let layout = world.cluster.site().file("b18-layout");

@@ -2,13 +2,13 @@ use anyhow::{Result, ensure};
 use roadstead_cluster::repository_root;
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::{OPERATOR, World};
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b19_with_rights_in_one_namespace_it_works_there_and_reads_nothing_elsewhere() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

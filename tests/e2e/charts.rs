@@ -2,13 +2,13 @@ use anyhow::{Result, ensure};
 use roadstead_cluster::{Bucket, repository_root};
 
 use crate::registry::Registry;
-use crate::stopwatch::Stopwatch;
+use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
 
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn charts_of_a_registry_install_test_upgrade_and_roll_back() {
-    run().await.unwrap();
+    report(run().await);
 }
 
 async fn run() -> Result<()> {

@@ -19,3 +19,11 @@ impl Stopwatch {
         self.lap = Instant::now();
     }
 }
+
+/// Fails with why, in one line.
+#[track_caller]
+pub(crate) fn report(outcome: anyhow::Result<()>) {
+    if let Err(error) = outcome {
+        panic!("{error:#}");
+    }
+}

@@ -6,30 +6,20 @@ use anyhow::{Context as _, Result};
 use crate::network::kill;
 use crate::site::Site;
 
-/// The hierarchies of version 1, each of its own controllers, or the single one of version 2.
-struct Hierarchies {
-    roots: Vec<PathBuf>,
-    is_version_2: bool,
-}
-
-fn hierarchies() -> Result<Hierarchies> {
+/// Where hierarchies of a kind are mounted: `cgroup` are those of version 1, of which each has controllers of its own;
+/// `cgroup2` is the one of version 2, which may be there beside them without any.
+fn roots(kind: &str) -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let of_kind = |kind: &str| -> Vec<PathBuf> {
-        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let of_kind = fields.filter(|fields| fields.get(2) == Some(&kind));
-        of_kind.filter_map(|fields| fields.get(1).map(PathBuf::from)).collect()
-    };
-    let version_1 = of_kind("cgroup");
-    if version_1.is_empty() {
-        return Ok(Hierarchies { roots: of_kind("cgroup2"), is_version_2: true });
-    }
-    Ok(Hierarchies { roots: version_1, is_version_2: false })
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let of_kind = fields.filter(|fields| fields.get(2) == Some(&kind));
+    Ok(of_kind.filter_map(|fields| fields.get(1).map(PathBuf::from)).collect())
 }
 
-/// Makes the cgroup that is a kubelet's root, in every hierarchy.
+/// Makes the cgroup that is a kubelet's root, in every hierarchy that has controllers.
 pub(crate) fn make(name: &str) -> Result<()> {
-    let Hierarchies { roots, is_version_2 } = hierarchies()?;
-    for root in roots {
+    let version_1 = roots("cgroup")?;
+    let is_version_2 = version_1.is_empty();
+    for root in if is_version_2 { roots("cgroup2")? } else { version_1 } {
         let made = root.join(name);
         fs::create_dir_all(&made).with_context(|| format!("{} cannot be made", made.display()))?;
         // A new cgroup of version 1 has no processors and no memory nodes, and nothing can run in it.
@@ -77,7 +67,9 @@ pub(crate) fn remove_all(site: &Site) -> Result<()> {
 }
 
 fn owned(site: &Site) -> Result<Vec<PathBuf>> {
-    let tops = hierarchies()?.roots.into_iter().flat_map(|root| folders(&root));
+    // Runtimes make theirs in all of them.
+    let roots = roots("cgroup")?.into_iter().chain(roots("cgroup2")?);
+    let tops = roots.flat_map(|root| folders(&root));
     Ok(tops.filter(|top| top.file_name().is_some_and(|name| site.owns(&name.to_string_lossy()))).collect())
 }
 
