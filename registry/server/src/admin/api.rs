@@ -50,7 +50,7 @@ pub(crate) struct Admin {
 }
 
 /// Every request that is understood. A path keeps its meaning for as long as its version is served.
-pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 12] {
+pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 15] {
     [
         (Method::GET, "/admin/v1/status", get(get_status)),
         (Method::GET, beginning::VOLUME, get(get_volume)),
