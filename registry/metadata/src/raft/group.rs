@@ -46,27 +46,6 @@ pub(crate) struct Group {
     pub(super) ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
 }
 
-/// Who a replica with seeds is: who it was, or whom the seeds take it for, or the first of a cluster that it is ordered to
-/// begin; and whether it was.
-async fn enter(
-    record: IdentityRecord,
-    has_log: bool,
-    cluster: &ClusterOptions,
-    beginning: &Beginning,
-) -> (Identity, bool) {
-    // Whoever was ordered to begin a cluster and died before its log began waits like a blank one.
-    if let Some(identity) = record.member.filter(|identity| identity.node != FIRST_NODE || has_log) {
-        return (identity, false);
-    }
-    tokio::select! {
-        biased;
-        ordered = beginning.ordered() => {
-            (record.member.unwrap_or(Identity { cluster: ordered, node: FIRST_NODE }), true)
-        }
-        identity = join(record.volume, cluster) => (identity, false),
-    }
-}
-
 impl Group {
     /// Whether this replica is the only voter.
     pub(super) fn is_alone(&self) -> bool {
