@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,9 +71,9 @@ impl Node {
             if fs::create_dir(path).is_ok() {
                 fs::write(self.site.file(&format!("made-{number}")), path)?;
             }
-            script += &format!("mount --bind {} {path}\n", own.display());
+            writeln!(script, "mount --bind {} {path}", own.display())?;
         }
-        script += &format!("echo $$ > {}\nexec sleep infinity\n", self.holder_file().display());
+        writeln!(script, "echo $$ > {}\nexec sleep infinity", self.holder_file().display())?;
         Tool::in_network(&self.site.node(self.number), "unshare")?
             .args("--mount --propagation private sh -ec")
             .arg(script)
