@@ -104,7 +104,11 @@ fn operate(settings: Settings) -> anyhow::Result<()> {
 }
 
 fn log(settings: &Settings) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&settings.log_level).context("cannot understand `log-level`")?;
+    // What a bare level means for kube, whose spans would begin each line.
+    let is_level = settings.log_level.chars().all(char::is_alphabetic);
+    let quiet = if is_level { ",kube_runtime=warn,kube_client=warn" } else { "" };
+    let filter =
+        EnvFilter::try_new(format!("{}{quiet}", settings.log_level)).context("cannot understand `log-level`")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match settings.log_format {
         LogFormat::Text => lines.with_ansi(false).with_target(false).finish().try_init()?,

@@ -4,13 +4,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource as _};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client, Resource as _};
 use parking_lot::Mutex;
 use roadstead_crds::Registry;
 
 use crate::admin::Credentials;
-use crate::apply::Writes;
+use crate::ambient;
+use crate::apply::{MANAGER, Writes};
 use crate::metrics::Metrics;
 
 /// The first pause after a failure; each further one is twice as long.
@@ -22,6 +26,24 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 /// How long the operator's certificate for a registry is used before another one is made.
 const CREDENTIALS_LIFE: Duration = Duration::from_hours(24);
 
+/// How much an Event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// It goes as it should.
+    Normal,
+    /// Somebody may have to look.
+    Warning,
+}
+
+impl Weight {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
 /// See the module.
 pub(crate) struct Context {
     pub client: Client,
@@ -29,7 +51,8 @@ pub(crate) struct Context {
     pub image: String,
     pub metrics: Arc<Metrics>,
     pub writes: Writes,
-    recorder: Recorder,
+    /// What this operator is called.
+    instance: String,
     /// By the Registry's uid.
     known: Mutex<HashMap<String, Known>>,
 }
@@ -45,21 +68,37 @@ struct Known {
 
 impl Context {
     pub(crate) fn new(client: Client, image: String, metrics: Arc<Metrics>, writes: Writes, instance: String) -> Self {
-        let reporter = Reporter { controller: "roadstead-operator".to_owned(), instance: Some(instance) };
-        let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, image, metrics, writes, recorder, known: Mutex::default() }
+        Self { client, image, metrics, writes, instance, known: Mutex::default() }
     }
 
-    /// Tells people, once: what was told last of a registry is not told again.
-    pub(super) async fn tell(&self, registry: &Registry, type_: EventType, reason: &str, note: String) {
+    /// Tells people, once: what was told last of a registry is not told again. Each Event is one of its own, since what
+    /// differs between steps is in its text.
+    pub(super) async fn tell(&self, registry: &Registry, weight: Weight, reason: &str, note: String) {
         let what = (reason.to_owned(), note.clone());
         if !self.with(registry, |known| known.told.replace(what.clone()) != Some(what)) {
             return;
         }
-        let event =
-            Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary: None };
-        match self.recorder.publish(&event, &registry.object_ref(&())).await {
-            Ok(()) => self.writes.note(),
+        let regarding = registry.object_ref(&());
+        let namespace = regarding.namespace.clone().unwrap_or_default();
+        let event = Event {
+            metadata: ObjectMeta {
+                generate_name: regarding.name.as_ref().map(|name| format!("{name}-")),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some(reason.to_owned()),
+            event_time: Some(MicroTime(Timestamp::try_from(ambient::now()).unwrap_or_default())),
+            note: Some(note),
+            reason: Some(reason.to_owned()),
+            regarding: Some(regarding),
+            reporting_controller: Some(MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(weight.name().to_owned()),
+            ..Event::default()
+        };
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        match events.create(&PostParams::default(), &event).await {
+            Ok(_) => self.writes.note(),
             // The status says the same.
             Err(error) => tracing::warn!(reason = %error, "an Event could not be written: {error}"),
         }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 use roadstead_crds::Registry;
 use serde_json::Value;
 
 use super::act::{ActError, act, any_note};
-use super::context::Context;
+use super::context::{Context, Weight};
 use super::dereference::{Invalid, dereference};
 use super::observe::{Sight, begun, look};
 use super::secure::secure;
@@ -178,7 +177,7 @@ async fn step_on(
     let refused = match result {
         Ok(()) => {
             tracing::info!(registry = wish.name, namespace = wish.namespace, "{step}");
-            context.tell(registry, EventType::Normal, step.reason(), step.to_string()).await;
+            context.tell(registry, Weight::Normal, step.reason(), step.to_string()).await;
             return Ok(None);
         }
         Err(ActError::Kubernetes(error)) => return Err(error.into()),
@@ -187,7 +186,7 @@ async fn step_on(
     };
     tracing::info!(registry = wish.name, namespace = wish.namespace, reason = %refused, "{step}: not now: {refused}");
     if !matches!(refused, ActError::Gone(_)) {
-        context.tell(registry, EventType::Warning, step.reason(), format!("{step}: not now: {refused}")).await;
+        context.tell(registry, Weight::Warning, step.reason(), format!("{step}: not now: {refused}")).await;
     }
     Ok(Some(refused.to_string()))
 }
@@ -198,7 +197,7 @@ async fn refuse(
     objects: &Objects<'_>,
     invalid: &Invalid,
 ) -> Result<Action, ReconcileError> {
-    context.tell(registry, EventType::Warning, invalid.reason(), invalid.to_string()).await;
+    context.tell(registry, Weight::Warning, invalid.reason(), invalid.to_string()).await;
     let said = Said { plan: Plan::Done, refused: None, invalid: Some(invalid) };
     let told = status::of(registry, None, None, &said, None);
     write_status(registry, objects, told).await?;

@@ -157,7 +157,10 @@ fn progressing(said: &Said<'_>) -> Finding {
 
 fn quorum(sight: Option<&Sight>) -> Finding {
     let unknown = || Finding { status: "Unknown", reason: "NotBegun", message: "there is no cluster yet".to_owned() };
-    let Some(sight) = sight else { return unknown() };
+    let Some(sight) = sight else {
+        let message = "the replicas are not looked at while the spec cannot be carried out".to_owned();
+        return Finding { status: "Unknown", reason: "NotSeen", message };
+    };
     match &sight.observed.group {
         Some(group) if has_quorum(group) => {
             let message = "as many voters as are needed answer their leader".to_owned();
