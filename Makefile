@@ -29,7 +29,7 @@ toolchain:
 	@command -v cc >/dev/null || { echo "Installing a C compiler ..."; apt-get update -q && apt-get install -qy --no-install-recommends build-essential; }
 
 .PHONY: dev
-dev: toolchain ## Run three replicas of a registry on this machine, behind port 5000
+dev: toolchain ## Run three replicas of a registry on this machine, behind port 5000, and a mirror of them on 5004
 	@echo "Building Roadstead (the first time takes some minutes) ..."
 	cargo build --locked -p roadstead-server
 	@exec $(BIN) dev

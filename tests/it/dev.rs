@@ -1,4 +1,4 @@
-//! What `make dev` shows: three replicas behind one port.
+//! What `make dev` shows: three replicas behind one port, and a mirror of them.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -9,8 +9,10 @@ use crate::harness::{Client, Daemon, Image, roadstead, until};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Ports above the front's that the replicas take.
-const TAKEN: [u16; 6] = [1, 2, 3, 11, 12, 13];
+/// Ports above the front's that the replicas and the mirror take.
+const TAKEN: [u16; 7] = [1, 2, 3, MIRROR, 11, 12, 13];
+
+const MIRROR: u16 = 4;
 
 #[tokio::test]
 async fn three_replicas_behind_one_port_survive_the_death_of_any_one() {
@@ -27,6 +29,13 @@ async fn three_replicas_behind_one_port_survive_the_death_of_any_one() {
     let base = format!("http://{front}");
     let image = Image::random(1, &[1_000, 200_000]);
     Client::with_authorities(&base, &[]).push_image("team/app", "v0", &image).await;
+    let mirror = Client::with_authorities(&mirror_of(&front), &[]);
+    assert!(region.stdout().contains(&format!("on {}: a mirror of them", mirror_of(&front))), "{}", region.stdout());
+    until("the mirror has it", PATIENCE, async || {
+        (mirror.manifest("team/app", "v0").await.status == 200).then_some(())
+    })
+    .await;
+    mirror.pull_image("team/app", "v0", &image).await;
     for number in 1..=3 {
         let printed = region.stdout();
         let line = format!("replica {number}: process ");
@@ -47,6 +56,12 @@ async fn three_replicas_behind_one_port_survive_the_death_of_any_one() {
         until("it is started again", PATIENCE, async || region.stdout().contains(&back).then_some(())).await;
     }
     assert!(region.terminate(PATIENCE).await.success());
+}
+
+/// Where the mirror of what is at `front` is.
+fn mirror_of(front: &str) -> String {
+    let (host, port) = front.rsplit_once(':').expect("a port");
+    format!("http://{host}:{}", port.parse::<u16>().expect("a port") + MIRROR)
 }
 
 /// An address whose port and those that follow from it are free now.

@@ -26,6 +26,7 @@ mod crash;
 mod dev;
 mod faults;
 mod frontends;
+mod geo;
 mod harness;
 mod ledger;
 mod limits;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository_root;
 
 /// Which of our crates each of ours may import. A crate that is not listed here is a new one: say what it may import.
-const IMPORTS: [(&str, &[&str]); 12] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
     ("roadstead-crds", &[]),
     // It asks replicas over their admin API, and knows no code of theirs.
     ("roadstead-operator", &["roadstead-crds"]),
@@ -14,12 +14,19 @@ const IMPORTS: [(&str, &[&str]); 12] = [
     ("roadstead-blobs", &["roadstead-oci"]),
     ("roadstead-metadata", &["roadstead-oci"]),
     ("roadstead-domain", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
-    ("roadstead-server", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
+    ("roadstead-geo", &["roadstead-oci", "roadstead-metadata", "roadstead-domain"]),
+    (
+        "roadstead-server",
+        &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-geo"],
+    ),
     ("roadstead-node-mirror", &[]),
     ("roadstead-cluster", &[]),
     ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-simulation", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
-    ("roadstead-tests", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
+    (
+        "roadstead-tests",
+        &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-simulation"],
+    ),
 ];
 
 /// Others' crates that only one of ours may name.

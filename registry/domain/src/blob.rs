@@ -87,6 +87,15 @@ impl Registry {
         self.blobs.get(key, range).await.map(BlobSource::Stream).map_err(|error| unreadable(key, error))
     }
 
+    /// The bytes of a range of a blob, which must lie within it, from here and not from the store itself.
+    pub async fn stream_blob(&self, blob: &FoundBlob, range: Range<u64>) -> Result<ByteStream, BlobReadError> {
+        let key = &blob.0.key;
+        if range.is_empty() {
+            return Ok(Box::pin(futures_util::stream::empty()));
+        }
+        self.blobs.get(key, range).await.map_err(|error| unreadable(key, error))
+    }
+
     /// Opens `range` of a blob as files, for a caller that can send those; `None` if it is not kept in files.
     pub async fn open_blob_files(
         &self,

@@ -6,9 +6,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use roadstead_metadata::{
     DeleteManifest, DeleteTag, ManifestContent, NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer,
-    StoredManifest,
+    StoredManifest, TagManifest, TagManifestRefused,
 };
-use roadstead_oci::{Algorithm, Digest, Hasher, Manifest, Reference, RepositoryName, Tag, Verified, VerifyError};
+use roadstead_oci::{
+    Algorithm, Digest, Hasher, Manifest, ManifestError, MediaType, Reference, RepositoryName, Tag, Verified,
+    VerifyError,
+};
 
 use crate::fault::Fault;
 use crate::registry::Registry;
@@ -27,6 +30,14 @@ pub struct ManifestFound {
     content: ManifestContent,
 }
 
+impl ManifestFound {
+    /// One that is not kept here, and whose bytes are.
+    pub const fn passing(digest: Digest, media_type: String, bytes: Bytes) -> Self {
+        let size = bytes.len() as u64;
+        Self { digest, media_type, size, stale: None, content: ManifestContent::Inline(bytes) }
+    }
+}
+
 /// Why a manifest was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestReadError {
@@ -38,9 +49,27 @@ pub enum ManifestReadError {
     Fault(#[from] Fault),
 }
 
+/// A manifest as a client sends it.
+#[derive(Clone, Debug)]
+pub struct PushedManifest {
+    /// Its `Content-Type`.
+    pub declared: Option<MediaType>,
+    /// Its exact bytes.
+    pub bytes: Bytes,
+}
+
+impl From<&Manifest> for PushedManifest {
+    fn from(manifest: &Manifest) -> Self {
+        Self { declared: Some(manifest.media_type().clone()), bytes: manifest.bytes().clone() }
+    }
+}
+
 /// Why a manifest was not stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestPutError {
+    /// The bytes are no manifest.
+    #[error(transparent)]
+    Invalid(#[from] ManifestError),
     /// The bytes have another digest than the URL says.
     #[error("the manifest has the digest {actual}")]
     DigestMismatch {
@@ -113,7 +142,7 @@ impl Registry {
 
     fn lookup(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<ManifestFound>, Fault> {
         let stored = self.metadata.query()?.manifest(repository, &digest)?;
-        Ok(stored.map(|StoredManifest { media_type, size, content }| ManifestFound {
+        Ok(stored.map(|StoredManifest { media_type, size, content, .. }| ManifestFound {
             digest,
             media_type,
             size,
@@ -155,14 +184,21 @@ impl Registry {
         reference: &Reference,
         tags: &[Tag],
         precondition: Precondition,
-        manifest: &Manifest,
+        pushed: impl Into<PushedManifest>,
     ) -> Result<ManifestStored, ManifestPutError> {
-        let verified = verify(reference, manifest)?;
+        let PushedManifest { declared, bytes } = pushed.into();
+        let verified = verify(reference, &bytes)?;
         let digest = *verified.get();
         let tags = match reference {
             Reference::Tag(tag) => vec![tag.clone()],
             Reference::Digest(_) => tags.to_vec(),
         };
+        if let Some(media_type) = &declared
+            && let Some(stored) = self.tag_manifest(repository, digest, media_type, &tags, &precondition).await?
+        {
+            return Ok(stored);
+        }
+        let manifest = Manifest::parse(declared.as_ref(), bytes)?;
         let subject = manifest.subject().map(|subject| subject.digest);
         let put = PutManifest::new(
             verified,
@@ -172,7 +208,7 @@ impl Registry {
                 size: manifest.bytes().len() as u64,
                 content: self.store_content(digest, manifest.bytes()).await?,
                 blobs: manifest.blobs(),
-                referrer: subject.map(|subject| referrer(subject, manifest)),
+                referrer: subject.map(|subject| referrer(subject, &manifest)),
                 tags,
                 precondition,
                 sparse: self.options.sparse_manifests,
@@ -188,7 +224,37 @@ impl Registry {
         }
     }
 
-    async fn store_content(&self, digest: Digest, bytes: &Bytes) -> Result<ManifestContent, Fault> {
+    /// Moves tags to a manifest that the repository has already: then it is neither read here nor sent through the log.
+    /// `None` if it is not there under this media type, and has to be put.
+    async fn tag_manifest(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        media_type: &MediaType,
+        tags: &[Tag],
+        precondition: &Precondition,
+    ) -> Result<Option<ManifestStored>, ManifestPutError> {
+        let held = self.metadata.query().and_then(|query| query.manifest(repository, &digest)).map_err(Fault::from)?;
+        let media_type = media_type.to_string();
+        let Some(held) = held.filter(|held| held.media_type == media_type) else { return Ok(None) };
+        let tag = TagManifest {
+            repository: repository.clone(),
+            digest,
+            media_type,
+            tags: tags.to_vec(),
+            precondition: precondition.clone(),
+            sparse: self.options.sparse_manifests,
+        };
+        match self.propose(tag).await? {
+            Ok(_put) => Ok(Some(ManifestStored { digest, subject: held.subject })),
+            // Deleted since, or set aside.
+            Err(TagManifestRefused::ManifestUnknown) => Ok(None),
+            Err(TagManifestRefused::BlobsUnknown(missing)) => Err(ManifestPutError::BlobsUnknown(missing)),
+            Err(TagManifestRefused::PreconditionFailed { .. }) => Err(ManifestPutError::PreconditionFailed),
+        }
+    }
+
+    pub(crate) async fn store_content(&self, digest: Digest, bytes: &Bytes) -> Result<ManifestContent, Fault> {
         if bytes.len() <= PutManifest::MAX_INLINE {
             return Ok(ManifestContent::Inline(bytes.clone()));
         }
@@ -220,10 +286,10 @@ impl Registry {
 }
 
 /// A manifest pushed by tag is named by its SHA-256 digest.
-fn verify(reference: &Reference, manifest: &Manifest) -> Result<Verified<Digest>, ManifestPutError> {
+fn verify(reference: &Reference, bytes: &[u8]) -> Result<Verified<Digest>, ManifestPutError> {
     match reference {
-        Reference::Tag(_) => Ok(Hasher::digest(Algorithm::Sha256, manifest.bytes())),
-        Reference::Digest(claimed) => Hasher::verify_bytes(*claimed, manifest.bytes()).map_err(|error| match error {
+        Reference::Tag(_) => Ok(Hasher::digest(Algorithm::Sha256, bytes)),
+        Reference::Digest(claimed) => Hasher::verify_bytes(*claimed, bytes).map_err(|error| match error {
             VerifyError::Mismatch { actual, .. } => ManifestPutError::DigestMismatch { actual },
             VerifyError::NotComputed(_) => Fault::Inconsistent(error.to_string()).into(),
         }),

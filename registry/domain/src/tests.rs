@@ -6,7 +6,7 @@ use roadstead_blobs::{BlobError, Fault as StoreFault, Moment, ObjectStore as _, 
 use roadstead_oci::{Manifest, MediaType, Page, Reference, RepositoryName};
 
 use crate::fixture::{GRACE, World, bytes, repository, sha256, sha512, sized};
-use crate::{Identity, ListTagsError, ManifestPutError, ManifestReadError, Precondition};
+use crate::{Identity, ListTagsError, ManifestPutError, ManifestReadError, Precondition, PushedManifest};
 
 fn image(layer: &[u8], padding: usize) -> Manifest {
     let descriptor = |content: &[u8]| {
@@ -92,6 +92,8 @@ async fn p3_preconditions_decide_which_push_wins() {
     let world = World::new().await;
     push_blobs(&world, &repository("app"), &[b"{}", b"layer"]).await;
     let (first, second) = (image(b"layer", 1), image(b"layer", 2));
+    let error = put(&world, "app", "v1", &first, Precondition::Exists).await.expect_err("nothing was there");
+    assert!(matches!(error, ManifestPutError::PreconditionFailed), "{error:?}");
     put(&world, "app", "v1", &first, Precondition::Absent).await.expect("nothing was there");
     let error = put(&world, "app", "v1", &second, Precondition::Absent).await.expect_err("something is");
     assert!(matches!(error, ManifestPutError::PreconditionFailed), "{error:?}");
@@ -99,6 +101,35 @@ async fn p3_preconditions_decide_which_push_wins() {
     put(&world, "app", "v1", &second, expected).await.expect_err("it is the first");
     let expected = Precondition::Match(vec![sha256(first.bytes())]);
     put(&world, "app", "v1", &second, expected).await.expect("it is the first");
+    put(&world, "app", "v1", &first, Precondition::Exists).await.expect("something is there");
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_held_is_tagged_without_being_read() {
+    let world = World::new().await;
+    push_blobs(&world, &repository("app"), &[b"{}", b"layer"]).await;
+    let subject = image(b"layer", 0);
+    let text = std::str::from_utf8(subject.bytes()).expect("JSON").strip_suffix('}').expect("an object");
+    let (media_type, digest, size) = (MediaType::OCI_MANIFEST, sha256(subject.bytes()), subject.bytes().len());
+    let json = format!(r#"{text},"subject":{{"mediaType":"{media_type}","digest":"{digest}","size":{size}}}}}"#);
+    let signature = Manifest::parse(Some(&MediaType::OCI_MANIFEST), json.into()).expect("a manifest");
+    let put_as = async |tag: &str, pushed: PushedManifest| {
+        let app = repository("app");
+        world.registry.put_manifest(&app, &reference(tag), &[], Precondition::None, pushed).await
+    };
+    let first = put_as("v1", (&signature).into()).await.expect("stored");
+    assert_eq!(first.subject, Some(sha256(subject.bytes())));
+    assert_eq!(put_as("v2", (&signature).into()).await.expect("tagged"), first);
+    let other = PushedManifest { declared: Some(MediaType::DOCKER_MANIFEST), bytes: signature.bytes().clone() };
+    assert_eq!(put_as("v3", other).await.expect("stored as another type"), first);
+    let found = world.registry.find_manifest(&repository("app"), &reference("v1")).await.expect("found");
+    assert_eq!(found.media_type, MediaType::DOCKER_MANIFEST.as_str());
+    let app = repository("app");
+    world.registry.delete_manifest(&app, &reference(&first.digest.to_string())).await.expect("deleted");
+    assert_eq!(put_as("v4", (&signature).into()).await.expect("stored anew"), first);
+    world.registry.delete_blob(&app, sha256(b"layer")).await.expect("deleted");
+    let error = put_as("v5", (&signature).into()).await.expect_err("a blob has gone");
+    assert!(matches!(&error, ManifestPutError::BlobsUnknown(missing) if *missing == [sha256(b"layer")]), "{error:?}");
 }
 
 #[tokio::test]

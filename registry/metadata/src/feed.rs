@@ -72,6 +72,19 @@ pub enum ChangeKind {
     },
 }
 
+impl ChangeKind {
+    /// The repository that it is about.
+    pub const fn repository(&self) -> &RepositoryName {
+        match self {
+            Self::BlobLinked { repository, .. }
+            | Self::BlobUnlinked { repository, .. }
+            | Self::ManifestPut { repository, .. }
+            | Self::ManifestDeleted { repository, .. }
+            | Self::TagDeleted { repository, .. } => repository,
+        }
+    }
+}
+
 /// Why changes could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangesError {

@@ -18,18 +18,20 @@ use crate::fixtures::{
     OWNER, digest, hash, key, multipart, new_manifest, open_upload, part, repository, tag, tail_key, upload, verified,
 };
 use crate::state::rows::{
-    ChangeRow, DedupRow, Head, KeyRow, ManifestRow, MembershipRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow,
-    RepositoryRow, UploadRow,
+    AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
+    MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
 };
 use crate::{
-    AdvanceUploadRefused, AllocateNode, Ancestor, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload,
-    CancelUploadRefused, ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected,
-    Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, Envelope,
-    Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, History, LinkBlob, LinkBlobRefused,
-    Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
-    NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, Referrer,
-    ReserveKeys, ReserveKeysRefused, SetQuarantine, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
-    VolumeId,
+    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
+    AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
+    ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command,
+    CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror,
+    Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History,
+    Level, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused,
+    MovedTag, Multipart, NameFirstVolume, NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest,
+    PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys,
+    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail,
+    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -91,14 +93,12 @@ fn commands_of_the_registry_itself() -> Vec<(&'static str, Command)> {
     vec![
         ("allocate-node", AllocateNode { volume: VolumeId(9) }.into()),
         ("name-first-volume", NameFirstVolume { volume: VolumeId(9) }.into()),
+        ("announce-level", AnnounceLevel { node: 300, reads: Level(2), members: BTreeSet::from([1, 300]) }.into()),
         ("begin-history", BeginHistory { history: Uuid::from_u128(1), storage: Uuid::from_u128(2) }.into()),
     ]
 }
 
-#[test]
-fn golden_commands() {
-    let (upload, epoch) = step();
-    let tail = Some(Tail::Object { key: tail_key(1), size: 5 });
+fn put_manifest_commands() -> Vec<(&'static str, Command)> {
     let plain = PutManifest::new(verified(1), new_manifest(1));
     let full = NewManifest {
         content: ManifestContent::Object(manifest_key()),
@@ -110,6 +110,19 @@ fn golden_commands() {
         ..new_manifest(1)
     };
     let absent = NewManifest { precondition: Precondition::Absent, ..new_manifest(1) };
+    let exists = NewManifest { precondition: Precondition::Exists, ..new_manifest(1) };
+    vec![
+        ("put-manifest", plain.into()),
+        ("put-manifest-full", PutManifest::new(verified(1), full).into()),
+        ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
+        ("put-manifest-exists", PutManifest::new(verified(1), exists).into()),
+    ]
+}
+
+#[test]
+fn golden_commands() {
+    let (upload, epoch) = step();
+    let tail = Some(Tail::Object { key: tail_key(1), size: 5 });
     let commands: Vec<(&str, Command)> = vec![
         ("reserve-keys", ReserveKeys { keys: vec![key(1), tail_key(2), manifest_key()] }.into()),
         ("open-upload", open_upload(1).into()),
@@ -152,21 +165,106 @@ fn golden_commands() {
         ("forget-keys", ForgetKeys { keys: vec![key(1)] }.into()),
         ("mount-blob", MountBlob { repository: repository(1), digest: digest(1), from: repository(2) }.into()),
         ("unlink-blob", UnlinkBlob { repository: repository(1), digest: digest(1) }.into()),
-        ("put-manifest", plain.into()),
-        ("put-manifest-full", PutManifest::new(verified(1), full).into()),
-        ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
+    ];
+    let others = vec![
         ("delete-manifest", DeleteManifest { repository: repository(1), digest: digest(1) }.into()),
-        ("delete-tag", DeleteTag { repository: repository(1), tag: tag(1) }.into()),
         ("touch-blob", TouchBlob { repository: repository(1), digest: digest(1) }.into()),
         ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
     ];
-    let commands: Vec<_> = [commands, commands_of_the_registry_itself(), quarantine_commands()].concat();
+    let commands: Vec<_> = [commands, put_manifest_commands(), others, other_commands()].concat();
     let named: BTreeSet<_> = commands.iter().map(|(_, command)| command.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     let envelopes = commands.into_iter().map(|(name, command)| {
         (name, Envelope { id: CommandId(0x0123_4567_89ab_cdef), at: LogTime(1_700_000_000_000), command })
     });
     check("commands", &envelopes.collect::<Vec<_>>());
+}
+
+fn other_commands() -> Vec<(&'static str, Command)> {
+    [commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat()
+}
+
+fn mirror_commands() -> Vec<(&'static str, Command)> {
+    let home = ClusterId(8);
+    let (after, position) = (Position { epoch: 1, sequence: 299 }, Position { epoch: 1, sequence: 300 });
+    let at = LogTime(1_700_000_000_000);
+    let put = PutManifest::new(verified(1), NewManifest { tags: vec![tag(1)], sparse: true, ..new_manifest(1) });
+    let kind = ChangeKind::ManifestPut { repository: repository(1), digest: digest(1), tags: vec![tag(1)] };
+    let sent = ReceivedChange { position, at, kind: kind.clone(), manifest: Some(put.clone()) };
+    let bare = ReceivedChange { position, at, kind, manifest: None };
+    let arrival = Arrival(300);
+    let resolve = |manifest| ResolveManifest { repository: repository(1), arrival, manifest };
+    vec![
+        ("receive-changes", ReceiveChanges { home, after, changes: vec![sent] }.into()),
+        ("receive-snapshot", ReceiveSnapshot { home, begins: true, changes: vec![bare], ends: Some(position) }.into()),
+        ("resolve-manifest", resolve(Some(put)).into()),
+        ("resolve-manifest-gone", resolve(None).into()),
+        ("forsake-blob", ForsakeBlob { repository: repository(1), digest: digest(1) }.into()),
+        ("advance-inbox", AdvanceInbox { repository: repository(1) }.into()),
+        ("admit-mirror", AdmitMirror { name: "eu".to_owned(), token: digest(1) }.into()),
+        ("dismiss-mirror", DismissMirror { name: "eu".to_owned() }.into()),
+    ]
+}
+
+fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
+    let advanced = Advanced { published: 2, more: true };
+    let position = Position { epoch: 1, sequence: 300 };
+    let not_received = |refused| Outcome::ReceiveChanges(Err(refused));
+    let not_resolved = |refused| Outcome::ResolveManifest(Err(refused));
+    vec![
+        ("receive-changes", Outcome::ReceiveChanges(Ok(advanced))),
+        ("receive-changes-not-next", not_received(ReceiveChangesRefused::NotNext { cursor: position })),
+        ("receive-changes-gap", not_received(ReceiveChangesRefused::Gap { after: position })),
+        ("receive-changes-other-home", not_received(ReceiveChangesRefused::OtherHome { home: ClusterId(8) })),
+        ("receive-snapshot", Outcome::ReceiveSnapshot(Ok(advanced))),
+        ("resolve-manifest", Outcome::ResolveManifest(Ok(advanced))),
+        ("resolve-manifest-not-waiting", not_resolved(ResolveManifestRefused::NotWaiting)),
+        ("resolve-manifest-incomplete", not_resolved(ResolveManifestRefused::Incomplete(vec![digest(1)]))),
+        ("resolve-manifest-key", not_resolved(ResolveManifestRefused::KeyNotReserved)),
+        ("forsake-blob", Outcome::ForsakeBlob(Ok(advanced))),
+        ("advance-inbox", Outcome::AdvanceInbox(Ok(advanced))),
+        ("admit-mirror", Outcome::AdmitMirror(Ok(()))),
+        ("dismiss-mirror", Outcome::DismissMirror(Ok(true))),
+    ]
+}
+
+#[test]
+fn golden_rows_of_mirrors() {
+    let (at, position, arrival) = (LogTime(1_700_000_000_000), Position { epoch: 1, sequence: 300 }, Arrival(300));
+    let cursor = CursorRow {
+        home: ClusterId(8),
+        position,
+        comparing: true,
+        arrivals: 300,
+        waiting: 2,
+        wanted_blobs: 3,
+        wanted_bytes: 400,
+    };
+    check("cursor", &[("cursor", cursor)]);
+    let kind = ChangeKind::ManifestPut { repository: repository(1), digest: digest(1), tags: vec![tag(1)] };
+    let put = PutManifest::new(verified(1), new_manifest(1));
+    let row = |manifest| InboxRow { position, at, kind: kind.clone(), manifest };
+    check("inbox", &[("sent", row(Some(put))), ("bare", row(None))]);
+    check("wanted", &[("wanted", WantedRow { size: 300, arrival })]);
+    let announced = |digest| AnnouncedTagRow { arrival, digest };
+    check("announced-tag", &[("at", announced(Some(digest(1)))), ("gone", announced(None))]);
+    check("announced-manifest", &[("announced", AnnouncedRow { arrival, exists: true })]);
+    check("mirror", &[("mirror", MirrorRow { name: "eu".to_owned(), admitted: at })]);
+}
+
+fn tag_commands() -> Vec<(&'static str, Command)> {
+    let tag_manifest = TagManifest {
+        repository: repository(1),
+        digest: digest(1),
+        media_type: new_manifest(1).media_type,
+        tags: vec![tag(1), tag(2)],
+        precondition: Precondition::Match(vec![digest(2)]),
+        sparse: true,
+    };
+    vec![
+        ("delete-tag", DeleteTag { repository: repository(1), tag: tag(1) }.into()),
+        ("tag-manifest", tag_manifest.into()),
+    ]
 }
 
 fn quarantine_commands() -> Vec<(&'static str, Command)> {
@@ -215,7 +313,7 @@ fn golden_outcomes() {
         ("forget-keys", Outcome::ForgetKeys(Ok(3))),
         ("mount-blob", Outcome::MountBlob(Err(MountBlobRefused::BlobUnknown))),
         ("unlink-blob", Outcome::UnlinkBlob(Err(UnlinkBlobRefused::BlobUnknown))),
-        ("put-manifest", Outcome::PutManifest(Ok(put))),
+        ("put-manifest", Outcome::PutManifest(Ok(put.clone()))),
         ("put-manifest-blobs", Outcome::PutManifest(Err(PutManifestRefused::BlobsUnknown(vec![digest(1)])))),
         (
             "put-manifest-precondition",
@@ -226,13 +324,23 @@ fn golden_outcomes() {
         ("delete-manifest-unknown", Outcome::DeleteManifest(Err(DeleteManifestRefused::ManifestUnknown))),
         ("delete-tag", Outcome::DeleteTag(Ok(()))),
         ("delete-tag-unknown", Outcome::DeleteTag(Err(DeleteTagRefused::TagUnknown))),
+        ("tag-manifest", Outcome::TagManifest(Ok(put.clone()))),
+        ("tag-manifest-unknown", Outcome::TagManifest(Err(TagManifestRefused::ManifestUnknown))),
+        ("tag-manifest-blobs", Outcome::TagManifest(Err(TagManifestRefused::BlobsUnknown(vec![digest(1)])))),
+        (
+            "tag-manifest-precondition",
+            Outcome::TagManifest(Err(TagManifestRefused::PreconditionFailed { current: None })),
+        ),
         ("touch-blob", Outcome::TouchBlob(Err(TouchBlobRefused::BlobUnknown))),
         ("collect-blobs", Outcome::CollectBlobs(Ok(Collected { unlinked: 2, condemned: 300 }))),
         ("allocate-node", Outcome::AllocateNode(Ok(300))),
         ("name-first-volume", Outcome::NameFirstVolume(Ok(()))),
         ("begin-history", Outcome::BeginHistory(Ok(history()))),
+        ("announce-level", Outcome::AnnounceLevel(Ok(Level(2)))),
+        ("announce-level-less", Outcome::AnnounceLevel(Err(AnnounceLevelRefused::ReadsLess(Level(300))))),
         ("set-quarantine", Outcome::SetQuarantine(Ok(true))),
     ];
+    let outcomes = [outcomes.to_vec(), mirror_outcomes()].concat();
     let named: BTreeSet<_> = outcomes.iter().map(|(_, outcome)| outcome.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     check("outcomes", &outcomes);
@@ -245,6 +353,7 @@ fn golden_rows() {
     let position = Position { epoch: 1, sequence: 300 };
     check("head", &[("head", Head { position, time, uploads_open: 2, dedup_since: LogTime(5) })]);
     check("repository", &[("repository", RepositoryRow { manifests: 1, tags: 2, blobs: 300 })]);
+    check("level", &[("level", Level(300))]);
     check::<Digest>("tag", &[("tag", digest(1))]);
     let ManifestContent::Inline(bytes) = new_manifest(1).content else { unreachable!() };
     let manifest = |content, subject| ManifestRow {

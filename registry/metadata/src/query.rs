@@ -1,14 +1,17 @@
 //! Questions to the applied state.
 
+mod mirror;
+
 use std::collections::BTreeMap;
 
+pub use mirror::{AdmittedMirror, AnnouncedManifest, AnnouncedTag, Following, Unresolved, Wanted};
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, Part, RepositoryName, Tag, UploadId};
 use serde::{Deserialize, Serialize};
 
 use crate::raft::applied_id;
 use crate::state::keyspace::{
-    CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, MANIFESTS, MEMBERSHIPS, NODES, OBJECTS, PARTS,
-    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, TAGS, UNNAMED,
+    CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, LEVEL, MANIFESTS, MEMBERSHIPS, NODES, OBJECTS, PARTS,
+    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, READS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, TAGS, UNNAMED,
     UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
 };
 use crate::state::rows::{
@@ -16,8 +19,8 @@ use crate::state::rows::{
 };
 use crate::state::{CHANGES_KEPT, ReadRows};
 use crate::{
-    Change, ChangesError, ClusterId, Epoch, History, Incarnation, LogTime, ManifestContent, Multipart, Position, Tail,
-    VolumeId,
+    Change, ChangesError, ClusterId, Epoch, History, Incarnation, LaterLevel, Level, LogTime, ManifestContent,
+    Multipart, Position, Tail, VolumeId,
 };
 
 /// A consistent view of what this replica had applied when it was taken. Holding one keeps old pages from being
@@ -35,6 +38,9 @@ pub enum QueryError {
     /// A row is not what was written: restore this replica from its peers or from a backup.
     #[error("a row of the state is damaged: {0}")]
     Damaged(String),
+    /// This build does not read it.
+    #[error(transparent)]
+    Later(#[from] LaterLevel),
 }
 
 impl QueryError {
@@ -134,6 +140,8 @@ pub struct StoredManifest {
     pub size: u64,
     /// The bytes, or where they are.
     pub content: ManifestContent,
+    /// The manifest that it refers to.
+    pub subject: Option<Digest>,
 }
 
 /// What a repository holds. A repository that holds nothing does not exist.
@@ -273,7 +281,13 @@ impl Query {
     /// A manifest of a repository.
     pub fn manifest(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<StoredManifest>, QueryError> {
         let row = self.rows.get(MANIFESTS, (repository, digest))?;
-        Ok(row.map(|ManifestRow { media_type, size, content, .. }| StoredManifest { media_type, size, content }))
+        let stored = |ManifestRow { media_type, size, content, subject, .. }| StoredManifest {
+            media_type,
+            size,
+            content,
+            subject,
+        };
+        Ok(row.map(stored))
     }
 
     /// What a tag points at.
@@ -331,6 +345,16 @@ impl Query {
     /// Which cluster's facts these are, if they say so: where a survivor of another one went on alone.
     pub(crate) fn cluster(&self) -> Result<Option<ClusterId>, QueryError> {
         self.rows.get(CLUSTER, ())
+    }
+
+    /// The level in force.
+    pub fn level(&self) -> Result<Level, QueryError> {
+        Ok(self.rows.get(LEVEL, ())?.unwrap_or_default())
+    }
+
+    /// What the builds of the nodes read that have said so; those of the others, at least the first level.
+    pub fn reads(&self) -> Result<BTreeMap<u64, Level>, QueryError> {
+        self.rows.scan(READS, READS.all())?.collect()
     }
 
     /// The volume of each node, by its id: one for every replica that the cluster ever took in.
@@ -455,7 +479,10 @@ impl Query {
 
     /// Whether [`CollectBlobs`](crate::CollectBlobs) would find anything.
     pub fn is_garbage_before(&self, before: LogTime) -> Result<bool, QueryError> {
-        let unnamed = self.rows.keys(UNNAMED, UNNAMED.all().before(UNNAMED.start_at(&before)), 1)?;
+        let unnamed = match self.following()? {
+            Some(_) => Vec::new(), // a mirror lets go of what its home lets go of
+            None => self.rows.keys(UNNAMED, UNNAMED.all().before(UNNAMED.start_at(&before)), 1)?,
+        };
         let unreferenced = UNREFERENCED.all().before(UNREFERENCED.start_at(&before));
         Ok(!unnamed.is_empty() || !self.rows.keys(UNREFERENCED, unreferenced, 1)?.is_empty())
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use roadstead_blobs::{BlobError, BlobStore, FilesystemStore, S3Options, S3Store};
 use roadstead_domain::{AccessPolicy, ClaimError, Entropy, Options, Ports, Registry};
+use roadstead_geo::Mirror;
 use roadstead_metadata::{Beginning, Metadata, OpenError, Role};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -21,7 +22,7 @@ use uuid::{Builder, Uuid};
 use crate::admin::{self, Admin, AdminListener, AdminSocket};
 use crate::ambient::{OsEntropy, SystemClock};
 use crate::auth::{Authenticator, Users};
-use crate::cluster::{self, Answering, Member, Removal};
+use crate::cluster::{self, Answering, Member, Removal, Transport};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Api, Edge, Listener, ListenerOptions};
@@ -31,7 +32,7 @@ use crate::settings::{BlobServing, JoinAs, Login, S3, Settings, Storage, Tls};
 use crate::tasks::{Supervisor, TaskKind};
 use crate::tls::{self, Certificate, SelfSigned};
 use crate::watched::Watched;
-use crate::{backup, janitor, scrub, vitals};
+use crate::{backup, geo, janitor, scrub, vitals};
 
 /// A registry that serves.
 pub(crate) struct Running {
@@ -46,6 +47,8 @@ pub(crate) struct Running {
     pub ships: bool,
     /// Whether the other replicas have taken this one out.
     pub removal: Removal,
+    /// What follows another registry, if this is a mirror.
+    pub mirror: Option<Arc<Mirror>>,
 }
 
 /// Starts everything. What can fail for a reason that a person can mend comes first.
@@ -63,7 +66,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let health = Arc::new(Health::default());
     let (beginning, removal) = (Beginning::default(), Removal::default());
-    let (metadata, answering) = open_metadata(settings, &beginning, &removal, &health, &supervisor).await?;
+    let (metadata, answering, content) = open_metadata(settings, &beginning, &removal, &health, &supervisor).await?;
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
@@ -72,16 +75,21 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         store_is_ours(registry.check_not_succeeded().await)?;
     }
 
-    let api = Api { registry: Arc::clone(&registry), authenticator };
+    let mirror = geo::connect(settings, &registry, content, &supervisor)?;
+    if let Some(mirror) = &mirror {
+        answering.serve_arriving(geo::arriving(Arc::clone(mirror), Arc::clone(&registry)));
+    }
+    let api = Api { registry: Arc::clone(&registry), authenticator, mirror: mirror.clone() };
     let edge = Edge {
         health: Arc::clone(&health),
         metrics: Arc::clone(&metrics),
         entropy: Arc::new(OsEntropy),
         body_idle_timeout: settings.body_idle_timeout,
-        sample: sampler(&registry),
+        sample: sampler(&registry, mirror.clone()),
         lingering: TaskTracker::new(),
     };
-    let app = edge.around(Router::new().fallback(http::serve).with_state(Arc::new(api)));
+    let api = Router::new().fallback(http::serve).with_state(Arc::new(api));
+    let app = edge.around(geo::router(Arc::clone(&registry), supervisor.clone()).fallback_service(api));
     let scheme = if acceptor.is_some() { "https" } else { "http" };
     let options = ListenerOptions {
         tls: acceptor,
@@ -105,11 +113,13 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         scheme,
         address,
         beginning,
+        mirror: mirror.clone(),
     };
     let admin = admin::router(Arc::new(admin));
     answering.serve_admin(admin.clone());
     serve_admin(&settings.data, admin, &supervisor);
-    Ok(Running { address, scheme, notice, supervisor, health, registry, ships: settings.backup.ships, removal })
+    let ships = settings.backup.ships;
+    Ok(Running { address, scheme, notice, supervisor, health, registry, ships, mirror, removal })
 }
 
 /// What goes on behind the requests.
@@ -266,7 +276,8 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
     Ok(Arc::new(store))
 }
 
-/// Opens the facts, as one of a cluster if the settings say so; with what its listener for replicas answers from. The
+/// Opens the facts, as one of a cluster if the settings say so; with what its listener for replicas answers from, and
+/// what asks others for content. The
 /// replica is ready when it has caught up.
 async fn open_metadata(
     settings: &Settings,
@@ -274,16 +285,16 @@ async fn open_metadata(
     removal: &Removal,
     health: &Arc<Health>,
     supervisor: &Supervisor,
-) -> anyhow::Result<(Metadata, Answering)> {
+) -> anyhow::Result<(Metadata, Answering, Option<Arc<Transport>>)> {
     let mut options = metadata_options(settings);
     options.beginning = beginning.clone();
     let folder = options.folder.clone();
     let Some(cluster) = &settings.cluster else {
         let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
         health.ready();
-        return Ok((metadata, Answering::default()));
+        return Ok((metadata, Answering::default(), None));
     };
-    let (peers, answering) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
+    let (peers, answering, content) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
     answering.serve_beginning(admin::beginning_router(beginning.clone()));
     options.cluster = Some(peers);
     let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
@@ -296,7 +307,7 @@ async fn open_metadata(
         removal: removal.clone(),
     });
     supervisor.spawn(TaskKind::Member, move |_| Arc::clone(&member).run());
-    Ok((metadata, answering))
+    Ok((metadata, answering, Some(content)))
 }
 
 /// A registry that serves nobody, for what is done while none runs.
@@ -320,7 +331,7 @@ pub(crate) fn not_opened(folder: &Path, error: OpenError) -> anyhow::Error {
     let what = format!("cannot open the metadata in {}", folder.display());
     let next = match &error {
         OpenError::InUse(_) => "stop the other process that uses it",
-        OpenError::Newer { .. } => "start the release that wrote it, or a later one",
+        OpenError::Newer { .. } | OpenError::Later(_) => "start the release that wrote it, or a later one",
         OpenError::Damaged(_) => "move the folder away, and bring it back with `roadstead restore`",
         OpenError::Io { .. } | OpenError::NotStarted(_) => "look at the folder's rights and disk",
     };
@@ -381,7 +392,7 @@ fn serve_admin(data: &Path, admin: Router, supervisor: &Supervisor) {
 }
 
 /// Copies the registry's figures into the gauges.
-fn sampler(registry: &Arc<Registry>) -> Box<dyn Fn(&Gauges) + Send + Sync> {
+fn sampler(registry: &Arc<Registry>, mirror: Option<Arc<Mirror>>) -> Box<dyn Fn(&Gauges) + Send + Sync> {
     let registry = Arc::clone(registry);
     Box::new(move |gauges| {
         let set = |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -397,6 +408,9 @@ fn sampler(registry: &Arc<Registry>) -> Box<dyn Fn(&Gauges) + Send + Sync> {
         if let Some(shipped) = registry.shipped() {
             set(&gauges.backup_shipped_index, shipped.entries.saturating_sub(1));
             set(&gauges.backup_shipped_sequence, shipped.place.map_or(0, |place| place.position.sequence));
+        }
+        if let Some(Ok(lag)) = mirror.as_ref().map(|mirror| mirror.lag()) {
+            gauges.mirror.set(&lag);
         }
         set(&gauges.memory_budget_used, registry.budget().used());
         set(&gauges.memory_budget, registry.budget().total());

@@ -1,6 +1,7 @@
 //! The command line: what is run, and how failures are told to people.
 
 mod cluster;
+mod mirror;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -43,6 +44,7 @@ pub fn run() -> ExitCode {
         Some((verb @ ("members" | "leadership" | "drain" | "snapshot" | "recover"), matches)) => {
             cluster::run(verb, matches)
         }
+        Some(("mirror", matches)) => mirror::run(matches),
         Some(("backup", matches)) => backup_command(matches),
         Some(("restore", matches)) => restore_command(matches),
         Some(("config", _)) => print(&settings::example_file()),
@@ -165,7 +167,7 @@ fn command() -> Command {
         )
         .subcommand(
             Command::new("dev")
-                .about("Runs three replicas behind one port on this machine, to try things out")
+                .about("Runs three replicas behind one port and a mirror of them on this machine, to try things out")
                 .args(dev_arguments()),
         )
         .subcommand(
@@ -184,6 +186,7 @@ fn command() -> Command {
                 .args(admin_arguments()),
         )
         .subcommands(cluster::commands())
+        .subcommand(mirror::command())
         .subcommand(backup())
         .subcommand(restore_arguments())
         .subcommand(Command::new("config").about("Prints a configuration file with every setting, commented"))
@@ -244,7 +247,7 @@ fn dev_arguments() -> [Arg; 2] {
             .value_name("ADDR:PORT")
             .default_value("127.0.0.1:5000")
             .value_parser(clap::value_parser!(SocketAddr))
-            .help("Where clients connect; the replicas take the ports 1-3 and 11-13 above it"),
+            .help("Where clients connect; the replicas take the ports 1-3 and 11-13 above it, the mirror the port 4 above it"),
         Arg::new(DEV_DATA)
             .long(DEV_DATA)
             .value_name("DIR")

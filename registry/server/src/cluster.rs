@@ -18,6 +18,7 @@ mod wiring;
 pub(crate) use hand_over::{Leadership, hand_over};
 pub(crate) use listener::Answering;
 pub(crate) use member::{Member, Removal, Removed};
+pub(crate) use transport::Transport;
 pub(crate) use wiring::connect;
 
 /// What every certificate that a cluster's own CA issues is for: replicas know each other by the CA, not by address.

@@ -1,13 +1,15 @@
-//! `roadstead dev`: a region of three replicas behind one port, on this machine.
+//! `roadstead dev`: a home region of three replicas behind one port, and a mirror of it, on this machine.
 //!
 //! ```text
 //! clients -> front (one port) --each connection to the next replica that takes it--> replica 1, 2, 3
-//!                                                                                    (processes of their own)
+//!              ^                                                                     (processes of their own)
+//!              '--follows-- mirror (a port and a process of its own) <- clients
 //! ```
 //!
-//! Each replica is `roadstead serve` with the flags that anybody would give. One that ends is started again.
+//! Each of them is `roadstead serve` with the flags that anybody would give. One that ends is started again.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -24,10 +26,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin;
 use crate::ambient::OsEntropy;
 use crate::failure::{Failure, report};
 use crate::serve::{Signals, runtime};
@@ -37,6 +40,12 @@ const REPLICAS: u16 = 3;
 
 /// From the front's port to that of the first replica.
 const FIRST_REPLICA: u16 = 1;
+
+/// From the front's port to that of the mirror.
+const MIRROR: u16 = 4;
+
+/// What home calls the mirror.
+const MIRROR_NAME: &str = "dev";
 
 /// From the front's port to where the first replica listens for the others.
 const FIRST_PEER: u16 = 11;
@@ -77,8 +86,9 @@ async fn run(listen: SocketAddr, data: &Path) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut replicas = JoinSet::new();
     for number in 1..=REPLICAS {
-        replicas.spawn(Arc::clone(&region).keep_running(number, stop.clone()));
+        replicas.spawn(Arc::clone(&region).keep_running(Part::Replica(number), stop.clone()));
     }
+    replicas.spawn(Arc::clone(&region).keep_mirror_running(stop.clone()));
     let ended = tokio::select! {
         result = region.serve(&front) => result,
         _ = signals.next() => Ok(()),
@@ -94,7 +104,23 @@ async fn run(listen: SocketAddr, data: &Path) -> anyhow::Result<()> {
     ended
 }
 
-/// Three replicas and where they are.
+/// One of the processes.
+#[derive(Clone, Copy)]
+enum Part {
+    Replica(u16),
+    Mirror,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replica(number) => write!(f, "replica {number}"),
+            Self::Mirror => f.write_str("the mirror"),
+        }
+    }
+}
+
+/// Three replicas, a mirror, and where they are.
 struct Region {
     listen: SocketAddr,
     data: PathBuf,
@@ -117,7 +143,7 @@ impl Region {
         let data = data.canonicalize().map_err(|error| cannot().because(error))?;
         let secret = data.join("cluster-secret");
         if !secret.exists() {
-            write_secret(&secret).map_err(|error| cannot().because(error))?;
+            write_secret(&secret, hex::encode(random_secret()).as_bytes()).map_err(|error| cannot().because(error))?;
         }
         Ok(Arc::new(Self { listen, data, secret, next: AtomicUsize::new(0) }))
     }
@@ -130,58 +156,95 @@ impl Region {
         self.address(FIRST_REPLICA + number - 1)
     }
 
+    fn listens(&self, part: Part) -> SocketAddr {
+        match part {
+            Part::Replica(number) => self.replica(number),
+            Part::Mirror => self.address(MIRROR),
+        }
+    }
+
+    fn folder(&self, part: Part) -> PathBuf {
+        match part {
+            Part::Replica(number) => self.data.join(format!("replica-{number}")),
+            Part::Mirror => self.data.join("mirror"),
+        }
+    }
+
+    /// The token by which home knows the mirror.
+    fn token(&self) -> PathBuf {
+        self.data.join("mirror-token")
+    }
+
     fn peer(&self, number: u16) -> SocketAddr {
         self.address(FIRST_PEER + number - 1)
     }
 
-    fn log(&self, number: u16) -> PathBuf {
-        self.data.join(format!("replica-{number}.log"))
+    fn log(&self, part: Part) -> PathBuf {
+        self.folder(part).with_extension("log")
     }
 
     /// `roadstead serve`, as one would write it by hand.
-    fn start(&self, number: u16) -> io::Result<Child> {
-        let log = File::options().create(true).append(true).open(self.log(number))?;
+    fn start(&self, part: Part) -> io::Result<Child> {
+        let log = File::options().create(true).append(true).open(self.log(part))?;
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("serve").arg("--listen").arg(self.replica(number).to_string());
-        command.arg("--data").arg(self.data.join(format!("replica-{number}")));
-        command.arg("--blobs").arg(self.data.join("blobs"));
-        command.arg("--peer-listen").arg(self.peer(number).to_string());
-        command.arg("--cluster-secret-file").arg(&self.secret);
-        for earlier in 1..number {
-            command.arg("--join").arg(self.peer(earlier).to_string());
+        command.arg("serve").arg("--listen").arg(self.listens(part).to_string());
+        command.arg("--data").arg(self.folder(part));
+        match part {
+            Part::Replica(number) => {
+                command.arg("--blobs").arg(self.data.join("blobs"));
+                command.arg("--peer-listen").arg(self.peer(number).to_string());
+                command.arg("--cluster-secret-file").arg(&self.secret);
+                for earlier in 1..number {
+                    command.arg("--join").arg(self.peer(earlier).to_string());
+                }
+            }
+            Part::Mirror => {
+                command.arg("--upstream").arg(format!("http://{}", self.listen));
+                command.arg("--upstream-token-file").arg(self.token());
+            }
         }
         // It is told to stop by this process, not by the terminal as well.
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
     }
 
-    /// Runs a replica, again whenever it ends by other than `stop`. Fails if it ends before it was ever ready.
-    async fn keep_running(self: Arc<Self>, number: u16, stop: CancellationToken) -> anyhow::Result<()> {
+    /// Runs the mirror, once home is there to let it follow.
+    async fn keep_mirror_running(self: Arc<Self>, stop: CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = until_ready(self.listen) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        if !self.token().exists() {
+            let data = self.folder(Part::Replica(1));
+            let token = spawn_blocking(move || admin::mirror_token(&data, MIRROR_NAME, false)).await??;
+            write_secret(&self.token(), token.trim().as_bytes())?;
+        }
+        self.keep_running(Part::Mirror, stop).await
+    }
+
+    /// Runs a process, again whenever it ends by other than `stop`. Fails if it ends before it was ever ready.
+    async fn keep_running(self: Arc<Self>, part: Part, stop: CancellationToken) -> anyhow::Result<()> {
         let mut was_ready = false;
         loop {
-            let log = self.log(number);
+            let log = self.log(part);
             let failed = |why: String| {
                 let next = format!("see the end of {}", log.display());
-                Failure::new(format!("replica {number} cannot run"), next).because(anyhow::anyhow!(why))
+                Failure::new(format!("{part} cannot run"), next).because(anyhow::anyhow!(why))
             };
-            let mut replica = Replica(self.start(number).map_err(|error| failed(error.to_string()))?);
+            let mut replica = Replica(self.start(part).map_err(|error| failed(error.to_string()))?);
             if !was_ready {
-                say(&format!(
-                    "replica {number}: process {}, {}, log {}",
-                    replica.0.id(),
-                    self.replica(number),
-                    log.display()
-                ))?;
+                let (process, address) = (replica.0.id(), self.listens(part));
+                say(&format!("{part}: process {process}, {address}, log {}", log.display()))?;
             }
             let ended = tokio::select! {
                 ended = replica.ended() => ended?,
-                never = self.note_ready(number, &mut was_ready) => match never {},
+                never = self.note_ready(part, &mut was_ready) => match never {},
                 () = stop.cancelled() => return replica.stop().await,
             };
             if !was_ready {
                 return Err(failed(format!("it ended ({ended}) before it was ready")));
             }
             say(&format!(
-                "replica {number} has ended ({ended}); the others go on, it is started again in {} s",
+                "{part} has ended ({ended}); the others go on, it is started again in {} s",
                 ABSENCE.as_secs()
             ))?;
             if timeout(ABSENCE, stop.cancelled()).await.is_ok() {
@@ -190,29 +253,46 @@ impl Region {
         }
     }
 
-    /// Notes that the replica is ready, and does not end.
-    async fn note_ready(&self, number: u16, was_ready: &mut bool) -> Infallible {
-        until_ready(self.replica(number)).await;
+    /// Notes that the process is ready, and does not end.
+    async fn note_ready(&self, part: Part, was_ready: &mut bool) -> Infallible {
+        until_ready(self.listens(part)).await;
         if *was_ready {
             // Whether anybody reads this is no reason to end.
-            let _ = say(&format!("replica {number} is back"));
+            let _ = say(&format!("{part} is back"));
         }
         *was_ready = true;
         std::future::pending().await
     }
 
-    /// Carries connections, once every replica takes requests.
+    /// Carries connections, once every replica takes requests, and says so when the mirror does too.
     async fn serve(&self, front: &TcpListener) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         for number in 1..=REPLICAS {
-            timeout_at(deadline, until_ready(self.replica(number))).await.map_err(|elapsed| {
-                let next = format!("see the end of {}", self.log(number).display());
-                Failure::new(format!("replica {number} is not ready after {} s", START_TIMEOUT.as_secs()), next)
-                    .because(elapsed)
-            })?;
-            say(&format!("replica {number} is ready"))?;
+            self.await_ready(Part::Replica(number), deadline).await?;
         }
-        say(&self.next_commands())?;
+        let announced = async {
+            self.await_ready(Part::Mirror, deadline).await?;
+            say(&self.next_commands())?;
+            anyhow::Ok(())
+        };
+        let carried = self.carry(front);
+        tokio::pin!(carried);
+        tokio::select! {
+            ended = &mut carried => return ended,
+            announced = announced => announced?,
+        }
+        carried.await
+    }
+
+    async fn await_ready(&self, part: Part, deadline: Instant) -> anyhow::Result<()> {
+        timeout_at(deadline, until_ready(self.listens(part))).await.map_err(|elapsed| {
+            let next = format!("see the end of {}", self.log(part).display());
+            Failure::new(format!("{part} is not ready after {} s", START_TIMEOUT.as_secs()), next).because(elapsed)
+        })?;
+        Ok(say(&format!("{part} is ready"))?)
+    }
+
+    async fn carry(&self, front: &TcpListener) -> anyhow::Result<()> {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -238,17 +318,22 @@ impl Region {
     fn next_commands(&self) -> String {
         let Self { listen, data, .. } = self;
         let host = format!("localhost:{}", listen.port());
-        let first = data.join("replica-1");
+        let mirror = self.listens(Part::Mirror);
+        let (first, mirrored) = (self.folder(Part::Replica(1)), self.folder(Part::Mirror));
         format!(
-            "\nroadstead is ready on http://{listen}: three replicas behind one port\n\n\
+            "\nroadstead is ready on http://{listen}: three replicas behind one port,\n\
+             and on http://{mirror}: a mirror of them, as another region would have it\n\n\
              In another terminal:\n\
              \x20 docker tag my-image {host}/my-image\n\
-             \x20 docker push {host}/my-image\n\
-             \x20 docker pull {host}/my-image\n\
-             \x20 roadstead status --data {}    # who leads\n\
+             \x20 docker push {host}/my-image                  # at home\n\
+             \x20 docker pull localhost:{}/my-image     # from the mirror\n\
+             \x20 roadstead status --data {}    # who leads at home\n\
+             \x20 roadstead status --data {}       # how far the mirror is behind\n\
              \x20 kill -9 <process of a replica>    # then push and pull again\n\n\
              Ctrl-C stops all of it; what was pushed stays in {}.",
+            mirror.port(),
             first.display(),
+            mirrored.display(),
             data.display()
         )
     }
@@ -313,11 +398,15 @@ async fn is_ready(replica: SocketAddr) -> bool {
     matches!(timeout(CONNECT_TIMEOUT, asked).await, Ok(Ok(true)))
 }
 
-fn write_secret(path: &Path) -> io::Result<()> {
+fn random_secret() -> [u8; SECRET_BYTES] {
     let mut secret = [0; SECRET_BYTES];
     OsEntropy.fill(&mut secret);
+    secret
+}
+
+fn write_secret(path: &Path, secret: &[u8]) -> io::Result<()> {
     let mut file = File::options().create_new(true).write(true).mode(0o600).open(path)?;
-    file.write_all(hex::encode(secret).as_bytes())
+    file.write_all(secret)
 }
 
 fn say(text: &str) -> io::Result<()> {

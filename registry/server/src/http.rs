@@ -25,3 +25,4 @@ pub(crate) use dispatch::{Api, serve};
 pub(crate) use edge::Edge;
 pub(crate) use limits::max_connections;
 pub(crate) use listener::{Listener, ListenerOptions};
+pub(crate) use respond::DOCKER_CONTENT_DIGEST;

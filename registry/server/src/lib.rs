@@ -16,6 +16,7 @@ mod cli;
 mod cluster;
 mod dev;
 mod failure;
+mod geo;
 mod health;
 mod http;
 mod janitor;

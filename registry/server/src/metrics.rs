@@ -9,6 +9,7 @@ use prometheus::{
     TextEncoder,
 };
 use roadstead_domain::Tally;
+use roadstead_geo::Lag;
 
 /// From an answer out of memory to a layer of gigabytes, each bound about three times the one before.
 const DURATION_BUCKETS_SECONDS: [f64; 12] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0];
@@ -57,6 +58,16 @@ pub(crate) struct Gauges {
     pub backup_lag: Gauge,
     pub backup_shipped_index: IntGauge,
     pub backup_shipped_sequence: IntGauge,
+    pub mirror: MirrorGauges,
+}
+
+/// How far this mirror is behind its home. All at zero where there is none.
+pub(crate) struct MirrorGauges {
+    lag_seconds: Gauge,
+    lag_changes: IntGauge,
+    lag_blobs: IntGauge,
+    lag_bytes: IntGauge,
+    home_up: IntGauge,
 }
 
 /// Registers what it makes.
@@ -237,7 +248,36 @@ impl Gauges {
                 "The newest change of the feed that is in the backup: what a restore goes back to.",
             )?,
             raft_log_bytes: make.gauge("roadstead_raft_log_bytes", "Size of this replica's log on disk.")?,
+            mirror: MirrorGauges::new(make)?,
         })
+    }
+}
+
+impl MirrorGauges {
+    fn new(make: &Maker<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            lag_seconds: make.keep(Gauge::new(
+                "roadstead_mirror_lag_seconds",
+                "How old what this mirror shows is against its home; -1 before home was heard of, 0 where this is no mirror.",
+            )?)?,
+            lag_changes: make.gauge(
+                "roadstead_mirror_lag_changes",
+                "Changes at home that this mirror has not published, as far as it knows.",
+            )?,
+            lag_blobs: make.gauge("roadstead_mirror_lag_blobs", "Blobs that home has and this mirror has not.")?,
+            lag_bytes: make.gauge("roadstead_mirror_lag_bytes", "Their bytes.")?,
+            home_up: make.gauge("roadstead_mirror_home_up", "1 if this mirror has heard of its home lately.")?,
+        })
+    }
+
+    /// Says how far it is.
+    pub(crate) fn set(&self, lag: &Lag) {
+        let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.lag_seconds.set(lag.seconds.unwrap_or(-1.0));
+        self.lag_changes.set(whole(lag.changes));
+        self.lag_blobs.set(whole(lag.blobs));
+        self.lag_bytes.set(whole(lag.bytes));
+        self.home_up.set(lag.home_is_there.into());
     }
 }
 

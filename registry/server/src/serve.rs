@@ -68,7 +68,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
             let next = "if it is to take part again, start it with an empty data folder";
             Err(Failure::new("the registry stopped", next).because(Removed(failed)))
         }
-        Some(failed) => Err(Failure::new("the registry stopped", "start it again; the log says more").because(failed)),
+        Some(failed) => Err(Failure::new(
+            "the registry stopped",
+            "do what the reason says, or else start it again; the log says more",
+        )
+        .because(failed)),
         None => Ok(()),
     }
 }
@@ -94,6 +98,10 @@ async fn drain(running: &Running, grace: Duration) {
     }
     // The supervisor has named the laggards.
     let _ = running.supervisor.finish(grace + TIDY_UP).await;
+    if let Some(mirror) = &running.mirror {
+        // What it leaves is gone on with at the next start.
+        let _ = timeout(TIDY_UP, mirror.end()).await;
+    }
     if timeout(TIDY_UP, running.registry.drain()).await.is_err() {
         warn!(
             waited_seconds = TIDY_UP.as_secs(),

@@ -34,7 +34,8 @@ use table::{
     LOG_FORMAT, LOG_LEVEL, MAX_STALENESS, MAX_UPLOADS, MEMORY_BUDGET, PART_SIZE, PEER_ADDRESS, PEER_LISTEN,
     REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE, S3_PREFIX, S3_PUBLIC_ENDPOINT, S3_REGION,
     SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE, ServingChoice, StorageChoice, TLS,
-    TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY,
+    TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_RATE,
+    UPSTREAM_TOKEN_FILE,
 };
 
 /// Everything that can be set, checked.
@@ -60,6 +61,8 @@ pub(crate) struct Settings {
     pub max_staleness: Duration,
     /// How it speaks with other replicas, if it does.
     pub cluster: Option<Cluster>,
+    /// Which registry it mirrors, if it does.
+    pub upstream: Option<Upstream>,
     pub sparse_manifests: bool,
     pub upload_expiry: Duration,
     pub max_uploads: u32,
@@ -159,6 +162,21 @@ pub(crate) struct Cluster {
     pub credentials: ClusterCredentials,
 }
 
+/// The registry that this one mirrors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Upstream {
+    /// As it was given.
+    pub url: String,
+    /// A name, or an address; of IPv6 in brackets.
+    pub host: String,
+    pub port: u16,
+    pub is_https: bool,
+    pub token: PathBuf,
+    pub ca_file: Option<PathBuf>,
+    /// Bytes a second; any number, without.
+    pub rate: Option<u64>,
+}
+
 /// What makes a replica one of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ClusterCredentials {
@@ -196,6 +214,7 @@ impl Settings {
         let login = login(reader);
         let disk_reserve = reader.one(&DISK_RESERVE);
         let cluster = cluster(reader);
+        let upstream = upstream(reader);
         let max_staleness = reader.one(&MAX_STALENESS);
         let gc_grace = reader.one(&GC_GRACE);
         let scrub_rate = reader.one(&SCRUB_RATE);
@@ -219,6 +238,7 @@ impl Settings {
             tls: tls?,
             login: login?,
             cluster: cluster?,
+            upstream: upstream?,
             max_staleness: max_staleness?,
             gc_grace: gc_grace?,
             scrub_rate: scrub_rate?,
@@ -436,6 +456,49 @@ fn cluster_credentials(reader: &mut Reader<'_>) -> Result<Option<ClusterCredenti
             Err(Noted)
         }
     }
+}
+
+fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
+    let url = reader.optional(&UPSTREAM);
+    let token = reader.optional(&UPSTREAM_TOKEN_FILE);
+    let ca_file = reader.optional(&UPSTREAM_CA_FILE);
+    let rate = reader.one(&UPSTREAM_RATE);
+    let (url, token, ca_file) = (url?, token?, ca_file?);
+    let rate = Some(rate?).filter(|rate| *rate > 0);
+    let Some(url) = url else {
+        let together = "none, or one with an `upstream`";
+        if token.is_some() {
+            reader.refuse_but(&UPSTREAM_TOKEN_FILE, "there is no `upstream`", together);
+            return Err(Noted);
+        }
+        if ca_file.is_some() {
+            reader.refuse_but(&UPSTREAM_CA_FILE, "there is no `upstream`", together);
+            return Err(Noted);
+        }
+        return Ok(None);
+    };
+    let Some(token) = token else {
+        let reason = "there is no `upstream-token-file`, and that registry lets nobody follow it without a token";
+        reader.refuse_but(&UPSTREAM, reason, "a URL with an `upstream-token-file`");
+        return Err(Noted);
+    };
+    let uri: Option<http::Uri> = url.parse().ok();
+    let is_https = url.starts_with("https://");
+    let root = uri.filter(|uri| matches!(uri.path(), "" | "/"));
+    let Some((host, port)) =
+        root.and_then(|uri| Some((uri.host()?.to_owned(), uri.port_u16().unwrap_or(if is_https { 443 } else { 80 }))))
+    else {
+        reader.refuse_but(&UPSTREAM, "it has a path", "a URL such as https://registry.example.com:5000");
+        return Err(Noted);
+    };
+    let is_loopback = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    if !is_https && !is_loopback {
+        let reason = "the token and all images would travel unprotected";
+        reader.refuse_but(&UPSTREAM, reason, "an https URL, or http to this machine itself");
+        return Err(Noted);
+    }
+    Ok(Some(Upstream { url, host, port, is_https, token, ca_file, rate }))
 }
 
 fn backup(reader: &mut Reader<'_>) -> Result<Backup, Noted> {

@@ -58,6 +58,14 @@ pub(crate) enum TaskKind {
     Shipping,
     /// Writes snapshots of the facts to the blob store.
     Snapshots,
+    /// Receives what changes at home.
+    Follow,
+    /// Hears how far home is.
+    HomeWatch,
+    /// Brings blobs from home.
+    Movers,
+    /// Publishes what has come from home.
+    Inbox,
 }
 
 /// What happens to a task when the process stops.
@@ -87,7 +95,11 @@ impl TaskKind {
             | Self::Janitor
             | Self::Scrub
             | Self::Shipping
-            | Self::Snapshots => OnStop::Wait,
+            | Self::Snapshots
+            | Self::Follow
+            | Self::HomeWatch
+            | Self::Movers
+            | Self::Inbox => OnStop::Wait,
             Self::Vitals | Self::WatchFiles | Self::RenewCertificate | Self::Member | Self::StoreWatch => OnStop::Abort,
         }
     }
@@ -103,7 +115,11 @@ impl TaskKind {
             | Self::Janitor
             | Self::Scrub
             | Self::Shipping
-            | Self::Snapshots => OnFailure::Restart,
+            | Self::Snapshots
+            | Self::Follow
+            | Self::HomeWatch
+            | Self::Movers
+            | Self::Inbox => OnFailure::Restart,
         }
     }
 }
@@ -123,6 +139,10 @@ impl fmt::Display for TaskKind {
             Self::StoreWatch => "watch over the blob store",
             Self::Shipping => "backup",
             Self::Snapshots => "snapshots",
+            Self::Follow => "following of home",
+            Self::HomeWatch => "watch over home",
+            Self::Movers => "movers of blobs",
+            Self::Inbox => "inbox",
         })
     }
 }

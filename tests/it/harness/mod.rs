@@ -17,6 +17,7 @@ mod s3;
 mod serial;
 mod tools;
 mod wait;
+mod wan;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use certificate::Certificates;
@@ -34,3 +35,4 @@ pub(crate) use s3::{S3, S3Kind};
 pub(crate) use serial::alone;
 pub(crate) use tools::{Tool, Workbench, repository_root, script};
 pub(crate) use wait::until;
+pub(crate) use wan::{Link, Wan};

@@ -14,6 +14,8 @@ pub enum Precondition {
     Absent,
     /// `If-Match`: the reference names one of these now, or what is put: then it was put before, and the answer was lost.
     Match(Vec<Digest>),
+    /// `If-Match: *`: the reference names something.
+    Exists,
 }
 
 /// Where a manifest's bytes are.
@@ -113,7 +115,7 @@ impl PutManifest {
     }
 }
 
-/// What [`PutManifest`] did.
+/// What [`PutManifest`] or [`TagManifest`] did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPut {
     /// The repository did not have the manifest before.
@@ -146,6 +148,41 @@ pub enum PutManifestRefused {
     /// The key of the content is not reserved, so that the object could be deleted at any time.
     #[error("the object's key is not reserved")]
     KeyNotReserved,
+}
+
+/// Moves tags to a manifest that the repository has already: what [`PutManifest`] of the same manifest would do, without
+/// its bytes in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagManifest {
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The manifest.
+    pub digest: Digest,
+    /// As the client declared it. What a manifest names depends on it, so another one than before is another manifest.
+    pub media_type: String,
+    /// See [`PutManifest::tags`].
+    pub tags: Vec<Tag>,
+    /// See [`PutManifest::precondition`].
+    pub precondition: Precondition,
+    /// See [`PutManifest::sparse`].
+    pub sparse: bool,
+}
+
+/// Why [`TagManifest`] was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum TagManifestRefused {
+    /// The repository does not have it, or under another media type: it has to be put.
+    #[error("the repository does not have the manifest")]
+    ManifestUnknown,
+    /// See [`PutManifestRefused::BlobsUnknown`].
+    #[error("the repository does not hold {} of the blobs that the manifest names", .0.len())]
+    BlobsUnknown(Vec<Digest>),
+    /// See [`PutManifestRefused::PreconditionFailed`].
+    #[error("the reference names another manifest than the precondition says")]
+    PreconditionFailed {
+        /// What the first reference that failed names.
+        current: Option<Digest>,
+    },
 }
 
 /// Deletes a manifest and every tag that points at it.

@@ -14,6 +14,7 @@ mod collect;
 mod history;
 mod key;
 mod manifest;
+mod mirror;
 mod node;
 mod quarantine;
 mod upload;
@@ -24,9 +25,13 @@ pub use history::{Ancestor, BeginHistory, History};
 pub use key::{CondemnKeys, ForgetKeys, ReserveKeys, ReserveKeysRefused};
 pub use manifest::{
     DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut, MovedTag,
-    NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer,
+    NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer, TagManifest, TagManifestRefused,
 };
-pub use node::{AllocateNode, NameFirstVolume};
+pub use mirror::{
+    AdmitMirror, AdvanceInbox, Advanced, Arrival, DismissMirror, ForsakeBlob, ReceiveChanges, ReceiveChangesRefused,
+    ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused,
+};
+pub use node::{AllocateNode, AnnounceLevel, AnnounceLevelRefused, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
 use serde::{Deserialize, Serialize};
 pub use upload::{
@@ -34,6 +39,8 @@ pub use upload::{
     ClaimUpload, ClaimUploadRefused, ExpireUploads, FinishUpload, FinishUploadRefused, Multipart, OpenUpload,
     OpenUploadRefused, Tail,
 };
+
+use crate::Level;
 
 /// Milliseconds since the Unix epoch, as the proposer of an entry saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -80,7 +87,11 @@ impl Command {
             | Self::FinishUpload(_)
             | Self::LinkBlob(_)
             | Self::MountBlob(_)
-            | Self::PutManifest(_) => true,
+            | Self::PutManifest(_)
+            | Self::TagManifest(_)
+            | Self::ReceiveChanges(_)
+            | Self::ReceiveSnapshot(_)
+            | Self::ResolveManifest(_) => true,
             Self::CancelUpload(_)
             | Self::ExpireUploads(_)
             | Self::CondemnKeys(_)
@@ -93,7 +104,51 @@ impl Command {
             | Self::AllocateNode(_)
             | Self::NameFirstVolume(_)
             | Self::BeginHistory(_)
-            | Self::SetQuarantine(_) => false,
+            | Self::SetQuarantine(_)
+            | Self::ForsakeBlob(_)
+            | Self::AdvanceInbox(_)
+            | Self::AdmitMirror(_)
+            | Self::DismissMirror(_)
+            | Self::AnnounceLevel(_) => false,
+        }
+    }
+
+    /// The level that it came with: builds that read less must never see it. By its fields too, where a release adds to
+    /// an operation that there was before.
+    pub fn since(&self) -> Level {
+        match self {
+            Self::ReserveKeys(_)
+            | Self::OpenUpload(_)
+            | Self::ClaimUpload(_)
+            | Self::BeginMultipart(_)
+            | Self::CheckpointUpload(_)
+            | Self::BeginCompletion(_)
+            | Self::FinishUpload(_)
+            | Self::LinkBlob(_)
+            | Self::CancelUpload(_)
+            | Self::ExpireUploads(_)
+            | Self::CondemnKeys(_)
+            | Self::ForgetKeys(_)
+            | Self::MountBlob(_)
+            | Self::UnlinkBlob(_)
+            | Self::PutManifest(_)
+            | Self::DeleteManifest(_)
+            | Self::DeleteTag(_)
+            | Self::TouchBlob(_)
+            | Self::CollectBlobs(_)
+            | Self::AllocateNode(_)
+            | Self::BeginHistory(_)
+            | Self::SetQuarantine(_)
+            | Self::NameFirstVolume(_)
+            | Self::TagManifest(_)
+            | Self::AnnounceLevel(_)
+            | Self::ReceiveChanges(_)
+            | Self::ReceiveSnapshot(_)
+            | Self::ResolveManifest(_)
+            | Self::ForsakeBlob(_)
+            | Self::AdvanceInbox(_)
+            | Self::AdmitMirror(_)
+            | Self::DismissMirror(_) => Level::FIRST,
         }
     }
 }
@@ -206,4 +261,13 @@ operations! {
     BeginHistory -> History | NeverRefused,
     SetQuarantine -> bool | NeverRefused,
     NameFirstVolume -> () | NeverRefused,
+    TagManifest -> ManifestPut | TagManifestRefused,
+    AnnounceLevel -> Level | AnnounceLevelRefused,
+    ReceiveChanges -> Advanced | ReceiveChangesRefused,
+    ReceiveSnapshot -> Advanced | NeverRefused,
+    ResolveManifest -> Advanced | ResolveManifestRefused,
+    ForsakeBlob -> Advanced | NeverRefused,
+    AdvanceInbox -> Advanced | NeverRefused,
+    AdmitMirror -> () | NeverRefused,
+    DismissMirror -> bool | NeverRefused,
 }

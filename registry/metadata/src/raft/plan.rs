@@ -101,6 +101,7 @@ fn check_quorum_without(node: u64, members: &[Member], me: u64) -> Result<(), Ch
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Level;
 
     const LAST: u64 = 10_000;
 
@@ -112,6 +113,7 @@ mod tests {
             is_voter,
             matched_index: Some(LAST - lag),
             last_contact: contact_ms.map(Duration::from_millis),
+            reads: Level::FIRST,
         }
     }
 

@@ -13,10 +13,10 @@ use std::ops::Bound;
 use roadstead_oci::{Algorithm, Digest, ObjectKey, RepositoryName, Tag, UploadId};
 
 use super::rows::{
-    ChangeRow, DedupRow, Head, KeyRow, ManifestRow, MembershipRow, ObjectRow, PartRow, ReferrerRow, RepositoryRow,
-    UploadRow,
+    AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
+    MirrorRow, ObjectRow, PartRow, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
 };
-use crate::{ClusterId, CommandId, History, LogTime, Position, VolumeId};
+use crate::{Arrival, ClusterId, CommandId, History, Level, LogTime, Position, VolumeId};
 
 /// The counters and clocks of the whole state.
 pub(crate) const HEAD: Region<(), Head> = Region::new(0x01);
@@ -27,6 +27,9 @@ pub(crate) const HISTORY: Region<(), History> = Region::new(0x03);
 
 /// Which cluster's facts these are, where that is not the one that the replica was taken into: its survivor went on alone.
 pub(crate) const CLUSTER: Region<(), ClusterId> = Region::new(0x04);
+
+/// The level in force, above the first.
+pub(crate) const LEVEL: Region<(), Level> = Region::new(0x05);
 
 /// Repositories that hold anything.
 pub(crate) const REPOSITORIES: Region<RepositoryName, RepositoryRow> = Region::new(0x10);
@@ -84,6 +87,27 @@ pub(crate) const DEDUP_BY_AGE: Region<(LogTime, CommandId), ()> = Region::new(0x
 pub(crate) const NODES: Region<VolumeId, u64> = Region::new(0x70);
 /// The highest node id that was given.
 pub(crate) const LAST_NODE: Region<(), u64> = Region::new(0x71);
+/// What the build of each node reads, above the first level.
+pub(crate) const READS: Region<u64, Level> = Region::new(0x72);
+
+/// How far a mirror has received its home's feed.
+pub(crate) const CURSOR: Region<(), CursorRow> = Region::new(0x80);
+/// What it has received of each repository and not published yet, in home's order.
+pub(crate) const INBOX: Region<(RepositoryName, Arrival), InboxRow> = Region::new(0x81);
+/// The other way round: which repository a change that waits is of, the oldest first.
+pub(crate) const INBOX_BY_AGE: Region<Arrival, RepositoryName> = Region::new(0x82);
+/// Blobs that repositories hold at home and not here yet.
+pub(crate) const WANTED: Region<(Digest, RepositoryName), WantedRow> = Region::new(0x83);
+/// What tags will point at once the inbox is published.
+pub(crate) const ANNOUNCED_TAGS: Region<(RepositoryName, Tag), AnnouncedTagRow> = Region::new(0x84);
+/// Which manifests there will be.
+pub(crate) const ANNOUNCED_MANIFESTS: Region<(RepositoryName, Digest), AnnouncedRow> = Region::new(0x85);
+/// Tags that pointed at home at a manifest which was gone before it could be received: they stay what they are until the
+/// feed comes to where they, or it, went.
+pub(crate) const PASSED_OVER: Region<(RepositoryName, Tag), Digest> = Region::new(0x86);
+
+/// Who may follow this registry, by the hash of their token.
+pub(crate) const MIRRORS: Region<Digest, MirrorRow> = Region::new(0x90);
 
 /// The shard in front of every key.
 const SHARD: u16 = 0;
@@ -315,6 +339,16 @@ impl Part for LogTime {
     }
 }
 
+impl Part for Arrival {
+    fn write(&self, key: &mut Vec<u8>) {
+        key.extend_from_slice(&self.0.to_be_bytes());
+    }
+
+    fn read(key: &mut &[u8]) -> Option<Self> {
+        Some(Self(u64::from_be_bytes(take(key)?)))
+    }
+}
+
 impl Part for CommandId {
     fn write(&self, key: &mut Vec<u8>) {
         key.extend_from_slice(&self.0.to_be_bytes());
@@ -332,6 +366,16 @@ impl Part for VolumeId {
 
     fn read(key: &mut &[u8]) -> Option<Self> {
         Some(Self(u128::from_be_bytes(take(key)?)))
+    }
+}
+
+impl Part for u64 {
+    fn write(&self, key: &mut Vec<u8>) {
+        key.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn read(key: &mut &[u8]) -> Option<Self> {
+        Some(Self::from_be_bytes(take(key)?))
     }
 }
 
@@ -490,6 +534,8 @@ mod tests {
             ("consensus", CONSENSUS.key(())),
             ("history", HISTORY.key(())),
             ("cluster", CLUSTER.key(())),
+            ("level", LEVEL.key(())),
+            ("reads", READS.key(&300)),
             ("repository", REPOSITORIES.key(name)),
             ("tag", TAGS.key((name, tag))),
             ("tag-of", TAGS_OF.key((name, digest, tag))),
@@ -510,6 +556,14 @@ mod tests {
             ("part", PARTS.key((upload, &300))),
             ("upload-by-age", UPLOADS_BY_AGE.key((time, upload))),
             ("change", CHANGES.key(position)),
+            ("cursor", CURSOR.key(())),
+            ("inbox", INBOX.key((name, &Arrival(300)))),
+            ("inbox-by-age", INBOX_BY_AGE.key(&Arrival(300))),
+            ("wanted", WANTED.key((digest, name))),
+            ("announced-tag", ANNOUNCED_TAGS.key((name, tag))),
+            ("announced-manifest", ANNOUNCED_MANIFESTS.key((name, digest))),
+            ("passed-over", PASSED_OVER.key((name, tag))),
+            ("mirror", MIRRORS.key(digest)),
             ("result", DEDUP.key(id)),
             ("result-by-age", DEDUP_BY_AGE.key((time, id))),
         ];

@@ -3,7 +3,10 @@
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, RepositoryName, UploadId};
 use serde::{Deserialize, Serialize};
 
-use crate::{ChangeKind, Epoch, Incarnation, LogTime, ManifestContent, Multipart, Outcome, Position, Repository, Tail};
+use crate::{
+    Arrival, ChangeKind, ClusterId, Epoch, Incarnation, LogTime, ManifestContent, Multipart, Outcome, Position,
+    PutManifest, Repository, Tail,
+};
 
 /// The counters and clocks of the whole state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,4 +164,60 @@ pub(crate) struct ChangeRow {
 pub(crate) struct DedupRow {
     pub at: LogTime,
     pub outcome: Outcome,
+}
+
+/// How far a mirror has come with its home's feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CursorRow {
+    pub home: ClusterId,
+    /// The last change that was received.
+    pub position: Position,
+    /// Whether a comparison with home was begun and has not ended: `position` means nothing then.
+    pub comparing: bool,
+    /// How many changes were ever received.
+    pub arrivals: u64,
+    /// How many of them wait in the inbox.
+    pub waiting: u64,
+    /// How many blobs are wanted, and their bytes, each counted once.
+    pub wanted_blobs: u64,
+    pub wanted_bytes: u64,
+}
+
+/// A change that waits for its turn, or for what it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InboxRow {
+    pub position: Position,
+    pub at: LogTime,
+    pub kind: ChangeKind,
+    pub manifest: Option<PutManifest>,
+}
+
+/// A blob that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct WantedRow {
+    pub size: u64,
+    /// The change that said so.
+    pub arrival: Arrival,
+}
+
+/// What a tag will point at: nothing, if it will be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AnnouncedTagRow {
+    pub arrival: Arrival,
+    pub digest: Option<Digest>,
+}
+
+/// Whether there will be a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AnnouncedRow {
+    /// The change that puts or deletes it.
+    pub arrival: Arrival,
+    pub exists: bool,
+}
+
+/// Somebody who may follow this registry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MirrorRow {
+    pub name: String,
+    pub admitted: LogTime,
 }

@@ -14,6 +14,7 @@ use futures_util::StreamExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{Registry, ScrubOptions};
+use roadstead_geo::Mirror;
 use roadstead_metadata::{Beginning, MemberChange};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,7 +23,7 @@ use tracing::error;
 
 use super::problem::{Code, Problem};
 use super::scrub::{Line, Request as ScrubRequest};
-use super::{backup, beginning, drain, leadership, members, snapshot, status};
+use super::{backup, beginning, drain, leadership, members, mirrors, snapshot, status};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::scrub;
@@ -44,6 +45,8 @@ pub(crate) struct Admin {
     pub scheme: &'static str,
     pub address: SocketAddr,
     pub beginning: Beginning,
+    /// What follows another registry, if this is a mirror.
+    pub mirror: Option<Arc<Mirror>>,
 }
 
 /// Every request that is understood. A path keeps its meaning for as long as its version is served.
@@ -61,6 +64,9 @@ pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 12]
         (Method::POST, "/admin/v1/snapshot", post(post_snapshot)),
         (Method::POST, "/admin/v1/backup", post(post_backup)),
         (Method::POST, "/admin/v1/scrub", post(post_scrub)),
+        (Method::GET, "/admin/v1/mirrors", get(get_mirrors)),
+        (Method::POST, "/admin/v1/mirrors/{name}/token", post(mint_token)),
+        (Method::POST, "/admin/v1/mirrors/{name}/dismiss", post(dismiss_mirror)),
     ]
 }
 
@@ -165,6 +171,18 @@ async fn post_backup(State(admin): State<Arc<Admin>>) -> Response {
         error!(reason = %error, "no snapshot could be written for the admin API: {error}");
         Problem::new(Code::Unavailable, error)
     }))
+}
+
+async fn get_mirrors(State(admin): State<Arc<Admin>>) -> Response {
+    answer(mirrors::list(&admin.registry).map_err(Problem::from))
+}
+
+async fn mint_token(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    answer(mirrors::mint(&admin.registry, name).await)
+}
+
+async fn dismiss_mirror(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    answer(mirrors::dismiss(&admin.registry, name).await)
 }
 
 async fn unknown(method: Method, uri: Uri) -> Response {

@@ -16,6 +16,7 @@ use super::beginning::{self, Volume};
 use super::drain::Drained;
 use super::leadership::{Request as TransferRequest, Transferred};
 use super::members;
+use super::mirrors::{Admitted, Dismissed, Minted, Mirrors};
 use super::problem::{Problem, tests::CODES};
 use super::scrub::{Found, Line, Report, Request as ScrubRequest};
 use super::snapshot::Snapshot;
@@ -64,6 +65,11 @@ fn golden_answers() {
     check("leadership-transferred.json", &Transferred { from: 1, leader: Some(2), term: 4 });
     check("drained.json", &Drained { node: 1, leader: Some(2), handed_over: true, alone: false });
     check("snapshot.json", &Snapshot { node: 1, index: 120 });
+    let admitted = Admitted { name: "eu".to_owned(), admitted: "2026-07-01T12:00:00.000Z".to_owned() };
+    check("mirrors.json", &Mirrors { mirrors: vec![admitted] });
+    check("mirror-token.json", &Minted { name: "eu".to_owned(), token: format!("rsm_{}", "0".repeat(64)) });
+    check("mirror-dismissed.json", &Dismissed { name: "eu".to_owned(), dismissed: true });
+    check("status-of-a-mirror.json", &status::tests::status_of_a_mirror());
     let taken = Taken {
         sequence: 57,
         time: "2026-07-01T12:00:00.000Z".to_owned(),

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use roadstead_domain::Fault;
-use roadstead_metadata::{ClusterId, Identity, Role};
+use roadstead_geo::Mirror;
+use roadstead_metadata::{ClusterId, Identity, Level, Role};
 use serde::{Deserialize, Serialize};
 
 use super::api::Admin;
@@ -13,7 +14,7 @@ use super::table::{bytes, columns};
 use crate::health::Readiness;
 
 /// The answer of `GET /admin/v1/status`. Fields are added, never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Status {
     /// Of the program.
     pub version: String,
@@ -25,10 +26,46 @@ pub(super) struct Status {
     pub cluster: String,
     /// This replica's node id in it.
     pub node: u64,
+    pub level: Levels,
     pub raft: Raft,
     pub changes: Changes,
     pub uploads_open: u64,
     pub memory_budget: Memory,
+    /// If this is a mirror.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorLag>,
+}
+
+/// How far a mirror is behind its home, as this replica sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct MirrorLag {
+    /// The URL of its home.
+    pub home: String,
+    /// Whether home was heard of lately.
+    pub home_is_there: bool,
+    /// How old what it shows is; none before home was heard of.
+    pub lag_seconds: Option<f64>,
+    /// The last change of home's feed that was received.
+    pub received_sequence: u64,
+    /// Changes at home that are not published here, as far as is known.
+    pub lag_changes: u64,
+    pub lag_blobs: u64,
+    pub lag_bytes: u64,
+    /// Blobs that are on their way to this replica.
+    pub fetching: u64,
+    /// Whether it is being compared with its home anew.
+    pub comparing: bool,
+    /// Why somebody has to look, if somebody has to.
+    pub problem: Option<String>,
+}
+
+/// What the facts may hold: a number that rises when all replicas of a cluster run a release that reads more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Levels {
+    /// What the cluster may use.
+    pub in_force: u32,
+    /// Up to which this release reads.
+    pub reads: u32,
 }
 
 /// This replica in its group.
@@ -75,6 +112,7 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         readiness: readiness(admin.health.readiness()).to_owned(),
         cluster: uuid(cluster),
         node,
+        level: Levels { in_force: status.level.0, reads: status.reads.0 },
         raft: Raft {
             role: role(status.role).to_owned(),
             leader: status.leader,
@@ -88,6 +126,23 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         changes: Changes { epoch: position.epoch, sequence: position.sequence },
         uploads_open: query.uploads_open()?,
         memory_budget: Memory { used_bytes: registry.budget().used(), total_bytes: registry.budget().total() },
+        mirror: admin.mirror.as_ref().map(|mirror| mirror_lag(mirror)).transpose()?,
+    })
+}
+
+fn mirror_lag(mirror: &Mirror) -> Result<MirrorLag, Fault> {
+    let lag = mirror.lag()?;
+    Ok(MirrorLag {
+        home: mirror.home().to_owned(),
+        home_is_there: lag.home_is_there,
+        lag_seconds: lag.seconds,
+        received_sequence: lag.received,
+        lag_changes: lag.changes,
+        lag_blobs: lag.blobs,
+        lag_bytes: lag.bytes,
+        fetching: mirror.fetching() as u64,
+        comparing: lag.comparing,
+        problem: mirror.problem(),
     })
 }
 
@@ -116,7 +171,8 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { version, url, readiness, cluster, node, raft, changes, uploads_open, memory_budget } = status;
+    let Status { version, url, readiness, cluster, node, level, raft, changes, uploads_open, memory_budget, mirror } =
+        status;
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
         Some(leader) => format!(" of node {leader}"),
@@ -127,6 +183,7 @@ fn text(status: &Status) -> String {
     let mut rows = vec![
         ("registry", format!("roadstead {version}, {readiness} on {url}")),
         ("cluster", format!("node {node} of {cluster}; `roadstead members` lists all")),
+        ("level", level_text(level)),
         ("raft", format!("{}{leader}, term {}", raft.role, raft.term)),
         (
             "log",
@@ -139,8 +196,39 @@ fn text(status: &Status) -> String {
         ("uploads", format!("{uploads_open} open")),
         ("memory", format!("{used} of {total} for content in transit")),
     ];
+    if let Some(mirror) = mirror {
+        rows.push(("mirror of", mirror_row(mirror)));
+        rows.push(("lag", lag_row(mirror)));
+    }
     rows.extend(raft.fatal.iter().map(|reason| ("stopped", reason.clone())));
     columns(&rows)
+}
+
+fn level_text(level: &Levels) -> String {
+    let Levels { in_force, reads } = level;
+    if in_force == reads {
+        return format!("{in_force}, which is all that this release knows");
+    }
+    let release = Level(*reads).release().map(|release| format!(" (roadstead {release})")).unwrap_or_default();
+    format!(
+        "{in_force}; level {reads}{release} waits until all replicas read it: `roadstead members` shows which do not"
+    )
+}
+
+fn mirror_row(mirror: &MirrorLag) -> String {
+    let home = &mirror.home;
+    match &mirror.problem {
+        Some(problem) => format!("{home}: {problem}"),
+        None if mirror.comparing => format!("{home}, being compared with it anew"),
+        None if mirror.home_is_there => home.clone(),
+        None => format!("{home}, which does not answer"),
+    }
+}
+
+fn lag_row(mirror: &MirrorLag) -> String {
+    let Some(seconds) = mirror.lag_seconds else { return "unknown: home was not heard of yet".to_owned() };
+    let (changes, blobs, size) = (mirror.lag_changes, mirror.lag_blobs, bytes(mirror.lag_bytes));
+    format!("{seconds:.1} s; {changes} changes; {blobs} blobs with {size}")
 }
 
 #[cfg(test)]
@@ -154,6 +242,7 @@ pub(super) mod tests {
             readiness: "ready".to_owned(),
             cluster: uuid(7),
             node: 1,
+            level: Levels { in_force: 1, reads: 1 },
             raft: Raft {
                 role: "leader".to_owned(),
                 leader: Some(1),
@@ -167,7 +256,34 @@ pub(super) mod tests {
             changes: Changes { epoch: 1, sequence: 57 },
             uploads_open: 2,
             memory_budget: Memory { used_bytes: 8 << 20, total_bytes: 128 << 20 },
+            mirror: None,
         }
+    }
+
+    pub(crate) fn status_of_a_mirror() -> Status {
+        let mirror = MirrorLag {
+            home: "https://registry.example.com".to_owned(),
+            home_is_there: true,
+            lag_seconds: Some(1.25),
+            received_sequence: 300,
+            lag_changes: 3,
+            lag_blobs: 2,
+            lag_bytes: 1_600_000,
+            fetching: 1,
+            comparing: false,
+            problem: None,
+        };
+        Status { mirror: Some(mirror), ..status() }
+    }
+
+    #[test]
+    fn a_mirror_says_how_far_it_is() {
+        let text = text(&status_of_a_mirror());
+        let rows: Vec<_> = text.lines().filter(|line| line.starts_with("mirror") || line.starts_with("lag")).collect();
+        insta::assert_snapshot!(rows.join("\n"), @r"
+        mirror of    https://registry.example.com
+        lag          1.2 s; 3 changes; 2 blobs with 1.5 MiB
+        ");
     }
 
     #[test]
@@ -175,11 +291,14 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(&status()), @r"
         registry     roadstead 1.2.3, ready on https://127.0.0.1:5000
         cluster      node 1 of 00000000-0000-0000-0000-000000000007; `roadstead members` lists all
+        level        1, which is all that this release knows
         raft         leader, term 3
         log          entry 120, applied to 119, durable in the state to 100; 1.5 MiB
         change feed  epoch 1, change 57
         uploads      2 open
         memory       8.0 MiB of 128.0 MiB for content in transit
         ");
+        let upgrading = text(&Status { level: Levels { in_force: 1, reads: 2 }, ..status() });
+        assert!(upgrading.contains("level        1; level 2 waits until all replicas read it"), "{upgrading}");
     }
 }

@@ -32,6 +32,9 @@ pub(super) const PATH: &str = "/peer/v1";
 /// What the paths of the admin API begin with.
 const ADMIN: &str = "/admin/";
 
+/// What the paths begin with by which replicas of a mirror share what arrives.
+const ARRIVING: &str = "/arriving/";
+
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,7 @@ pub(crate) struct Answering {
     metadata: Arc<OnceLock<Metadata>>,
     beginning: Arc<OnceLock<Router>>,
     admin: Arc<OnceLock<Router>>,
+    arriving: Arc<OnceLock<Router>>,
 }
 
 impl Answering {
@@ -77,6 +81,11 @@ impl Answering {
     /// Lets requests to the admin API be answered.
     pub(crate) fn serve_admin(&self, admin: Router) {
         let _known = self.admin.set(admin);
+    }
+
+    /// Lets other replicas have what arrives from home.
+    pub(crate) fn serve_arriving(&self, arriving: Router) {
+        let _known = self.arriving.set(arriving);
     }
 }
 
@@ -145,10 +154,15 @@ async fn answer(answering: &Answering, request: Request<Incoming>) -> Response<B
         response
     };
     let unavailable = || respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new());
-    if request.uri().path().starts_with(ADMIN) {
-        let Some(admin) = answering.admin.get().or_else(|| answering.beginning.get()) else { return unavailable() };
-        let answered = TowerToHyperService::new(admin.clone()).call(request.map(Body::new)).await;
-        return answered.unwrap_or_else(|never: Infallible| match never {});
+    let path = request.uri().path();
+    // Before it is in a cluster, a replica can be asked who it is, and be ordered to begin one.
+    let admin = answering.admin.get().or_else(|| answering.beginning.get());
+    for (prefix, app) in [(ADMIN, admin), (ARRIVING, answering.arriving.get())] {
+        if path.starts_with(prefix) {
+            let Some(app) = app else { return unavailable() };
+            let answered = TowerToHyperService::new(app.clone()).call(request.map(Body::new)).await;
+            return answered.unwrap_or_else(|never: Infallible| match never {});
+        }
     }
     if request.method() != Method::POST || request.uri().path() != PATH {
         return respond(StatusCode::NOT_FOUND, Bytes::new());

@@ -50,7 +50,7 @@ impl Removal {
 pub(crate) struct Removed(pub(crate) TaskFailed);
 
 impl Member {
-    /// Does not end by itself; fails if the replica was taken out of its cluster.
+    /// Does not end by itself; fails if the replica was taken out of its cluster, or reads less than that uses.
     pub(crate) async fn run(self: Arc<Self>) -> TaskResult {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,11 +65,12 @@ impl Member {
             if !is_announced {
                 match self.metadata.announce(&self.address).await {
                     Ok(()) => is_announced = true,
-                    Err(error @ AnnounceError::Removed(_)) => {
-                        self.removal.happened();
-                        return Err(error.into());
-                    }
-                    Err(error) => debug!(reason = %error, "the others do not know yet where this replica is: {error}"),
+                    Err(error) => match self.why_it_ends(error) {
+                        Ok(end) => return Err(end.into()),
+                        Err(error) => {
+                            debug!(reason = %error, "the others do not know yet where this replica is: {error}");
+                        }
+                    },
                 }
             }
             if is_announced && self.metadata.linearize().await.is_ok() {
@@ -81,17 +82,33 @@ impl Member {
         }
     }
 
-    /// Asks the others what has become of it whenever it hears of no leader: they may have taken it out.
+    /// Asks the others what has become of it whenever it hears of no leader: they may have taken it out. Sees to it that
+    /// what all members read may be used.
     async fn stay(&self) -> TaskResult {
         let mut looks = interval(SILENCE);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             let is_silent = self.metadata.status().contact.is_none_or(|contact| contact > SILENCE);
-            if is_silent && let Err(error @ AnnounceError::Removed(_)) = self.metadata.announce(&self.address).await {
-                self.removal.happened();
+            if is_silent
+                && let Err(error) = self.metadata.announce(&self.address).await
+                && let Ok(error) = self.why_it_ends(error)
+            {
                 return Err(error.into());
             }
+            self.metadata.settle_level().await;
+        }
+    }
+
+    /// The reason for which this replica has to end, if `error` is one.
+    fn why_it_ends(&self, error: AnnounceError) -> Result<AnnounceError, AnnounceError> {
+        match error {
+            AnnounceError::Removed(_) => {
+                self.removal.happened();
+                Ok(error)
+            }
+            AnnounceError::Later(_) => Ok(error),
+            error => Err(error),
         }
     }
 

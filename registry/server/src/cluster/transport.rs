@@ -8,14 +8,15 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use roadstead_metadata::{PeerError, PeerTransport};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::TaskTracker;
@@ -121,6 +122,17 @@ impl Transport {
             Ok(answer) => answer.map_err(PeerError::Unknown),
             Err(_elapsed) => Err(PeerError::Unknown("no answer in time".to_owned())),
         }
+    }
+}
+
+impl Transport {
+    /// The answer of whoever listens at `address` to a GET, if its head comes in time.
+    pub(crate) async fn get(&self, address: &str, target: &str) -> Result<Response<Incoming>, String> {
+        let connected = timeout(CONNECT_TIMEOUT, self.connection(address)).await;
+        let mut requests = connected.map_err(|_elapsed| "no connection in time".to_owned())??;
+        let request = Request::builder().method(Method::GET).uri(target).body(Body::empty());
+        let request = request.map_err(|error| error.to_string())?;
+        requests.send_request(request).await.map_err(|error| error.to_string())
     }
 }
 

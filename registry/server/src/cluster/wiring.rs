@@ -15,23 +15,25 @@ use crate::tasks::{Supervisor, TaskKind};
 use crate::tls::Certificate;
 use crate::watched::Watched;
 
-/// Listens for other replicas on `socket`, and says how they are reached. They are answered as soon as there is metadata
+/// Listens for other replicas on `socket`, and says how they are reached, for messages and for content. They are answered as soon as there is metadata
 /// to answer from.
 pub(crate) fn connect(
     cluster: &Cluster,
     socket: TcpListener,
     supervisor: &Supervisor,
-) -> anyhow::Result<(ClusterOptions, Answering)> {
+) -> anyhow::Result<(ClusterOptions, Answering, Arc<Transport>)> {
     let credentials = credentials(&cluster.credentials, supervisor)?;
     let answering = Answering::default();
     let listener = Arc::new(PeerListener::new(socket, credentials.clone(), answering.clone()));
     supervisor.spawn(TaskKind::PeerListener, move |stop| Arc::clone(&listener).run(stop));
     let options = ClusterOptions {
-        transport: Arc::new(Transport::new(credentials)),
+        transport: Arc::new(Transport::new(credentials.clone())),
         address: cluster.address.clone(),
         seeds: cluster.seeds.clone(),
     };
-    Ok((options, answering))
+    // Connections of its own: what is carried for pulls must not hold up what keeps the cluster together.
+    let content = Arc::new(Transport::new(credentials));
+    Ok((options, answering, content))
 }
 
 fn credentials(given: &ClusterCredentials, supervisor: &Supervisor) -> anyhow::Result<Credentials> {

@@ -13,7 +13,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
 use roadstead_domain::{Decision, Identity, Registry, decide};
-use roadstead_oci::{ErrorCode, Route};
+use roadstead_geo::Mirror;
+use roadstead_oci::{Action, ErrorCode, Route};
 
 use super::connection::Connection;
 use super::error::ApiError;
@@ -25,6 +26,8 @@ use crate::auth::{AuthError, Authenticator};
 pub(crate) struct Api {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authenticator: Arc<Authenticator>,
+    /// What has pulls answered that have not arrived, if this is a mirror.
+    pub(crate) mirror: Option<Arc<Mirror>>,
 }
 
 /// Answers any request below `/v2`.
@@ -48,7 +51,10 @@ async fn admit(api: &Api, route: Route, head: &http::request::Parts, body: Body)
         Err(AuthError::Overloaded) => return Err(ApiError::too_many("too many logins at once; try again")),
     };
     let answer = match decide(api.registry.access(), &identity, &route) {
-        Decision::Allow => dispatch(api, &identity, route, head, body).await,
+        Decision::Allow => match &api.mirror {
+            Some(mirror) if matches!(route.action(), Action::Push | Action::Delete) => Err(at_home(mirror)),
+            _ => dispatch(api, &identity, route, head, body).await,
+        },
         Decision::Challenge => Err(challenge(api)),
         Decision::Deny => Err(ApiError::new(ErrorCode::Denied)),
         Decision::Hide => hidden(&route),
@@ -60,6 +66,13 @@ async fn admit(api: &Api, route: Route, head: &http::request::Parts, body: Body)
 
 fn challenge(api: &Api) -> ApiError {
     ApiError::new(ErrorCode::Unauthorized).header(header::WWW_AUTHENTICATE, api.authenticator.challenge())
+}
+
+/// A mirror takes nothing itself: what it has is what its home has.
+fn at_home(mirror: &Mirror) -> ApiError {
+    let home = mirror.home();
+    let message = format!("this registry is a mirror of {home}: push and delete there, and it follows");
+    ApiError::with_message(ErrorCode::Denied, message)
 }
 
 /// What a repository that does not exist answers.
@@ -101,19 +114,17 @@ async fn dispatch(
         Route::Referrers { repository, subject, artifact_type, last } => {
             referrers::list(registry, repository, subject, artifact_type, last).await
         }
-        Route::ManifestGet { repository, reference } => manifest::get(registry, headers, &repository, &reference).await,
-        Route::ManifestHead { repository, reference } => {
-            manifest::head(registry, headers, &repository, &reference).await
-        }
+        Route::ManifestGet { repository, reference } => manifest::get(api, headers, &repository, &reference).await,
+        Route::ManifestHead { repository, reference } => manifest::head(api, headers, &repository, &reference).await,
         Route::ManifestPut { repository, reference, tags } => {
             manifest::put(registry, headers, body, repository, &reference, &tags).await
         }
         Route::ManifestDelete { repository, reference } => manifest::delete(registry, &repository, &reference).await,
         Route::BlobGet { repository, digest } => {
             let outbox = head.extensions.get::<Connection>().and_then(|connection| connection.outbox(head.version));
-            blob::get(registry, headers, &repository, &digest, outbox).await
+            blob::get(api, headers, &repository, &digest, outbox).await
         }
-        Route::BlobHead { repository, digest } => blob::head(registry, headers, &repository, &digest).await,
+        Route::BlobHead { repository, digest } => blob::head(api, headers, &repository, &digest).await,
         Route::BlobDelete { repository, digest } => blob::delete(registry, &repository, digest).await,
         Route::UploadStart { repository, kind } => {
             upload::start(registry, identity, headers, body, repository, kind).await

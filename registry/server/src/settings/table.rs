@@ -46,6 +46,7 @@ pub(crate) enum Section {
     Scrub,
     Backup,
     Cluster,
+    Mirror,
     Logs,
 }
 
@@ -59,6 +60,7 @@ impl Section {
             Self::Limits => "Uploads and limits",
             Self::Scrub => "Scrub",
             Self::Cluster => "Several replicas",
+            Self::Mirror => "Mirror of another registry",
             Self::Backup => "Backup",
             Self::Logs => "Logs",
         }
@@ -535,6 +537,53 @@ pub(crate) static MAX_STALENESS: Setting<Span> = Setting {
     ),
 };
 
+pub(crate) static UPSTREAM: Setting<Endpoint> = Setting {
+    kind: Endpoint,
+    about: About::new(
+        "upstream",
+        Section::Mirror,
+        "URL",
+        Preset::Unset { example: "https://registry.example.com" },
+        "Makes this a mirror of the Roadstead at this URL: what is pushed there is copied here, and can be pulled here at \
+         once. Pushes go to that one. http only to this machine itself.",
+    ),
+};
+
+pub(crate) static UPSTREAM_TOKEN_FILE: Setting<File> = Setting {
+    kind: File,
+    about: About::new(
+        "upstream-token-file",
+        Section::Mirror,
+        "FILE",
+        Preset::Unset { example: "/etc/roadstead/upstream-token" },
+        "A file with the token that `roadstead mirror token` has printed there. Read again when it changes.",
+    ),
+};
+
+pub(crate) static UPSTREAM_CA_FILE: Setting<File> = Setting {
+    kind: File,
+    about: About::new(
+        "upstream-ca-file",
+        Section::Mirror,
+        "FILE",
+        Preset::Unset { example: "/etc/roadstead/upstream-ca.pem" },
+        "Trusts the authorities in this PEM file for the upstream, and no others. Without it, those of the system. Read \
+         again when it changes.",
+    ),
+};
+
+pub(crate) static UPSTREAM_RATE: Setting<Size> = Setting {
+    kind: Size { least: 0, most: TIB },
+    about: About::new(
+        "upstream-rate",
+        Section::Mirror,
+        "SIZE",
+        Preset::Text("0B"),
+        "The most bytes of blobs a second that this replica takes from the upstream; 0B for as many as come. Pulls that \
+         wait for something go before what is copied ahead.",
+    ),
+};
+
 pub(crate) static SPARSE_MANIFESTS: Setting<Switch> = Setting {
     kind: Switch,
     about: About::new(
@@ -649,7 +698,7 @@ pub(crate) static LOG_LEVEL: Setting<LogFilter> = Setting {
 };
 
 /// All of them, in the order in which people read them.
-pub(crate) static ALL: [&dyn Listed; 44] = [
+pub(crate) static ALL: [&dyn Listed; 48] = [
     &LISTEN,
     &DATA,
     &STORAGE,
@@ -690,6 +739,10 @@ pub(crate) static ALL: [&dyn Listed; 44] = [
     &CLUSTER_KEY,
     &CLUSTER_CA,
     &MAX_STALENESS,
+    &UPSTREAM,
+    &UPSTREAM_TOKEN_FILE,
+    &UPSTREAM_CA_FILE,
+    &UPSTREAM_RATE,
     &BACKUP,
     &BACKUP_RETENTION,
     &LOG_FORMAT,

@@ -145,6 +145,10 @@ fn settings_that_need_each_other_are_checked() {
         &[("blob-serving", "redirect"), ("storage", "s3"), ("s3-bucket", "b")],
         &[("part-size", "64MiB")],
         &[("anonymous-pull", "true")],
+        &[("upstream", "https://a.example")],
+        &[("upstream", "https://a.example/path"), ("upstream-token-file", "t")],
+        &[("upstream", "http://a.example"), ("upstream-token-file", "t")],
+        &[("upstream-token-file", "t")],
     ]);
     insta::assert_snapshot!(shown, @r#"
         `tls-certificate` = "c.pem" (from --tls-certificate): there is no `tls-key`; accepted: both `tls-certificate` and `tls-key`, or neither
@@ -158,6 +162,10 @@ fn settings_that_need_each_other_are_checked() {
         `blob-serving` = "redirect" (from --blob-serving): it is not said where clients reach the bucket; accepted: "inline", or "redirect" with `s3-public-endpoint`, `s3-endpoint` or `s3-region`
         `memory-budget` = "128MiB" (the default): it holds less than 4 parts of `part-size` 64MiB; accepted: 256MiB or more
         `anonymous-pull` = "true" (from --anonymous-pull): there is no `htpasswd`, so that everybody may pull and push; accepted: false, or true with an `htpasswd`
+        `upstream` = "https://a.example" (from --upstream): there is no `upstream-token-file`, and that registry lets nobody follow it without a token; accepted: a URL with an `upstream-token-file`
+        `upstream` = "https://a.example/path" (from --upstream): it has a path; accepted: a URL such as https://registry.example.com:5000
+        `upstream` = "http://a.example" (from --upstream): the token and all images would travel unprotected; accepted: an https URL, or http to this machine itself
+        `upstream-token-file` = "t" (from --upstream-token-file): there is no `upstream`; accepted: none, or one with an `upstream`
         "#);
 }
 
@@ -202,4 +210,18 @@ fn a_file_that_cannot_be_used_is_named() {
         "#);
     let missing = Sources::gather(BTreeMap::new(), [("ROADSTEAD_CONFIG".into(), "/nowhere/r.toml".into())], None);
     insta::assert_snapshot!(missing.expect_err("there is no such file"), @"the configuration file /nowhere/r.toml cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn an_upstream_is_a_host_and_a_port() {
+    let upstream = |url: &str, rate: &str| {
+        let flags = [("upstream", url), ("upstream-token-file", "t"), ("upstream-rate", rate)];
+        let upstream = read(None, &[], &flags).unwrap().upstream.unwrap();
+        (upstream.host, upstream.port, upstream.is_https, upstream.rate)
+    };
+    assert_eq!(upstream("https://a.example", "0B"), ("a.example".to_owned(), 443, true, None));
+    assert_eq!(upstream("https://[fd00::7]:5000/", "1MiB"), ("[fd00::7]".to_owned(), 5000, true, Some(1 << 20)));
+    assert_eq!(upstream("http://127.0.0.1:5000", "0B"), ("127.0.0.1".to_owned(), 5000, false, None));
+    assert_eq!(upstream("http://localhost", "0B"), ("localhost".to_owned(), 80, false, None));
+    assert_eq!(read(None, &[], &[]).unwrap().upstream, None);
 }

@@ -5,6 +5,7 @@ mod connection;
 mod image;
 mod open_loop;
 mod push;
+mod steady;
 mod tally;
 pub(crate) mod wire;
 
@@ -13,4 +14,5 @@ pub(crate) use connection::{Connection, Reading, Request};
 pub(crate) use image::Image;
 pub(crate) use open_loop::{Due, Operation, evenly, open_loop};
 pub(crate) use push::{Client, push_blob, push_in_chunks, put_manifest};
+pub(crate) use steady::{Steady, go_on};
 pub(crate) use tally::Tally;

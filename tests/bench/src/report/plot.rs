@@ -50,7 +50,7 @@ fn class(system: System) -> &'static str {
     match system {
         System::Roadstead => "own",
         System::Ceiling => "ceiling",
-        System::Etcd | System::Nginx | System::Uploader => "reference",
+        System::ThreeSingles | System::Etcd | System::Nginx | System::Uploader => "reference",
         System::Distribution | System::Zot | System::Angos | System::Trow => "peer",
     }
 }

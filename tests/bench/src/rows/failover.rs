@@ -12,8 +12,8 @@ use crate::systems::{Cluster, System};
 
 pub(super) const ROW: Row = Row {
     name: "failover",
-    workload: "Three replicas as three processes over one folder of blobs, a heartbeat each 150 ms, a lease of 1,200 ms \
-               and then an election timeout of 600 to 1,200 ms. The leader is killed with SIGKILL, 100 times; a client that \
+    workload: "Three replicas as three processes over one folder of blobs, a heartbeat each 100 ms, a lease of 800 ms and \
+               then an election timeout of 400 to 800 ms. The leader is killed with SIGKILL, 100 times; a client that \
                goes to the next replica when a connection breaks or is refused pushes an image of one layer of 1 KB: from \
                the kill to its end.",
     run,

@@ -3,9 +3,11 @@
 mod blobs;
 mod bucket_bytes;
 mod catalog;
+mod digest_gets;
 mod failover;
 mod garbage;
 mod idle;
+mod join;
 mod large_blob;
 mod manifest;
 mod medium_blob;
@@ -17,10 +19,12 @@ mod push_s3;
 mod push_slow_fsync;
 mod retags;
 mod rows_10m;
+mod second_hop;
 mod small_blob;
 mod storm;
 mod tag_gets;
 mod tags;
+mod transfer;
 
 use std::pin::Pin;
 
@@ -40,7 +44,7 @@ pub(crate) struct Row {
 }
 
 /// All of them, in the order of the report.
-pub(crate) const ROWS: [Row; 19] = [
+pub(crate) const ROWS: [Row; 23] = [
     manifest::ROW,
     small_blob::ROW,
     medium_blob::ROW,
@@ -56,6 +60,10 @@ pub(crate) const ROWS: [Row; 19] = [
     catalog::ROW,
     retags::ROW,
     tag_gets::ROW,
+    digest_gets::ROW,
+    second_hop::ROW,
+    transfer::ROW,
+    join::ROW,
     failover::ROW,
     rows_10m::ROW,
     garbage::ROW,

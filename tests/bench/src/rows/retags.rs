@@ -77,7 +77,7 @@ pub(super) async fn push(bench: &Bench, cluster: &Cluster, tags: usize) -> Resul
     Ok(image)
 }
 
-fn put(image: &Image, number: usize) -> Request {
+pub(super) fn put(image: &Image, number: usize) -> Request {
     let target = format!("/v2/{REPOSITORY}/manifests/{}", tag(number));
     Request::with_body("PUT", &target, Image::MEDIA_TYPE, image.manifest())
 }

@@ -63,7 +63,7 @@ fn repository(number: u32) -> String {
 }
 
 /// Gives each repository an image with its share of the tags.
-async fn load(address: SocketAddr, repositories: u32) -> Result<()> {
+pub(super) async fn load(address: SocketAddr, repositories: u32) -> Result<()> {
     let image = Arc::new(Image::new(u64::from(u32::MAX), &[1_000]));
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {

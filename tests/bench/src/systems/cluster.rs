@@ -21,9 +21,10 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// A cluster that runs.
 pub(crate) struct Cluster {
+    binary: PathBuf,
     replicas: Vec<Replica>,
     // After the processes: they must not write into a folder that is being removed.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 struct Replica {
@@ -31,6 +32,7 @@ struct Replica {
     arguments: Vec<String>,
     folder: PathBuf,
     address: SocketAddr,
+    peer: SocketAddr,
     process: Option<Process>,
 }
 
@@ -39,35 +41,55 @@ impl Cluster {
 
     /// Starts `binary` so often, and returns once each has a vote.
     pub(crate) async fn start(binary: &Path, parent: &Path) -> Result<Self> {
-        let folder = scratch(parent, "cluster")?;
-        let root = folder.path();
-        std::fs::write(root.join("secret"), "of-the-benchmark".repeat(4))?;
-        let peers = (0..Self::REPLICAS).map(|_| free_address()).collect::<Result<Vec<_>>>()?;
-        let mut replicas = Vec::new();
-        for (number, peer) in peers.iter().enumerate() {
-            let (folder, address) = (root.join(format!("replica-{number}")), free_address()?);
-            std::fs::create_dir(&folder)?;
-            let mut arguments = vec!["serve".to_owned()];
-            let path = |path: PathBuf| path.display().to_string();
-            for (flag, value) in [
-                ("--listen", address.to_string()),
-                ("--data", path(data(&folder))),
-                ("--blobs", path(root.join("blobs"))),
-                ("--peer-listen", peer.to_string()),
-                ("--cluster-secret-file", path(root.join("secret"))),
-            ] {
-                arguments.extend([flag.to_owned(), value]);
-            }
-            for seed in &peers[..number] {
-                arguments.extend(["--join".to_owned(), seed.to_string()]);
-            }
-            let mut replica = Replica { binary: binary.to_owned(), arguments, folder, address, process: None };
-            replica.start().await?;
-            replicas.push(replica);
-        }
-        let cluster = Self { replicas, _folder: folder };
+        let cluster = Self::start_some(binary, parent, Self::REPLICAS).await?;
         cluster.until_all_vote().await?;
         Ok(cluster)
+    }
+
+    /// Starts `binary` as `replicas` replicas, and returns once each is ready.
+    pub(crate) async fn start_some(binary: &Path, parent: &Path, replicas: usize) -> Result<Self> {
+        let folder = scratch(parent, "cluster")?;
+        std::fs::write(folder.path().join("secret"), "of-the-benchmark".repeat(4))?;
+        let mut cluster = Self { binary: binary.to_owned(), replicas: Vec::new(), folder };
+        for _ in 0..replicas {
+            cluster.add().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts one more, on an empty folder, and returns once it is ready.
+    pub(crate) async fn add(&mut self) -> Result<()> {
+        let root = self.folder.path();
+        let folder = root.join(format!("replica-{}", self.replicas.len()));
+        std::fs::create_dir(&folder)?;
+        let (address, peer) = (free_address()?, free_address()?);
+        let path = |path: PathBuf| path.display().to_string();
+        let mut arguments = vec!["serve".to_owned()];
+        for (flag, value) in [
+            ("--listen", address.to_string()),
+            ("--data", path(data(&folder))),
+            ("--blobs", path(root.join("blobs"))),
+            ("--peer-listen", peer.to_string()),
+            ("--cluster-secret-file", path(root.join("secret"))),
+        ] {
+            arguments.extend([flag.to_owned(), value]);
+        }
+        for replica in &self.replicas {
+            arguments.extend(["--join".to_owned(), replica.peer.to_string()]);
+        }
+        let mut replica = Replica { binary: self.binary.clone(), arguments, folder, address, peer, process: None };
+        replica.start().await?;
+        self.replicas.push(replica);
+        Ok(())
+    }
+
+    /// Has the leader hand leadership over.
+    pub(crate) async fn transfer(&self) -> Result<()> {
+        let leader = &self.replicas[self.leader().await?];
+        let mut command = tokio::process::Command::new(&self.binary);
+        let output = command.args(["leadership", "transfer", "--data"]).arg(data(&leader.folder)).output().await?;
+        ensure!(output.status.success(), "leadership transfer: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
     }
 
     /// Where each replica serves.
@@ -80,7 +102,7 @@ impl Cluster {
         self.until("all replicas have a vote and know who leads", || {
             let roles: Vec<_> = self.replicas.iter().filter_map(|replica| replica.role().ok()).collect();
             let of = |wanted: &str| roles.iter().filter(|role| *role == wanted).count();
-            (of("leader") == 1 && of("follower") == Self::REPLICAS - 1).then_some(())
+            (of("leader") == 1 && of("follower") == self.replicas.len() - 1).then_some(())
         })
         .await
     }

@@ -31,6 +31,8 @@ pub(crate) enum System {
     Zot,
     Angos,
     Trow,
+    /// Three registries of one replica each.
+    ThreeSingles,
     /// etcd, for what the facts are compared with.
     Etcd,
     /// nginx, serving the same bytes as files.
@@ -49,6 +51,7 @@ impl System {
             Self::Zot => "zot",
             Self::Angos => "Angos",
             Self::Trow => "Trow",
+            Self::ThreeSingles => "three single replicas",
             Self::Etcd => "etcd",
             Self::Nginx => "nginx",
             Self::Uploader => "uploader alone",

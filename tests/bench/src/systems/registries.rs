@@ -114,7 +114,7 @@ impl Registries {
             System::Zot => ("zot", zot(path, &place)?, "/v2/"),
             System::Angos => ("angos", angos(path, &place)?, "/readyz"),
             System::Trow => ("trow", trow(path, &place), "/v2/"),
-            System::Etcd | System::Nginx | System::Uploader | System::Ceiling => {
+            System::ThreeSingles | System::Etcd | System::Nginx | System::Uploader | System::Ceiling => {
                 bail!("{} is no registry", system.name())
             }
         };

@@ -100,8 +100,23 @@ impl Apply<'_> {
             self.link(key)?;
             self.mend(&digest, size, key)?
         };
-        self.join(repository, digest, object)?;
+        if self.may_hold(repository, &digest)? {
+            self.join(repository, digest, object)?;
+        } else if !deduplicated {
+            self.keep_for_nobody(&digest, object)?;
+        }
+        self.blob_arrived(&digest)?;
         Ok(Linked { deduplicated })
+    }
+
+    /// The object of a blob that no repository holds: it goes after a grace, unless one comes to hold it.
+    fn keep_for_nobody(&mut self, digest: &Digest, mut object: ObjectRow) -> Result<(), QueryError> {
+        if object.memberships == 0 && object.unreferenced.is_none() {
+            let since = self.now();
+            object.unreferenced = Some(since);
+            self.rows.put(UNREFERENCED, (&since, digest), &())?;
+        }
+        self.rows.put(OBJECTS, digest, &object)
     }
 
     /// Changes how many manifests of a repository name a blob.
@@ -118,7 +133,12 @@ impl Apply<'_> {
     }
 
     /// Lets a repository hold a blob, or renews its lease.
-    fn join(&mut self, repository: &RepositoryName, digest: Digest, mut object: ObjectRow) -> Result<(), QueryError> {
+    pub(super) fn join(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        mut object: ObjectRow,
+    ) -> Result<(), QueryError> {
         let mut membership = self.rows.get(MEMBERSHIPS, (repository, &digest))?.unwrap_or_default();
         let joins = !membership.held;
         membership.held = true;

@@ -15,7 +15,8 @@ impl Apply<'_> {
     pub(super) fn collect_blobs(&mut self, operation: &CollectBlobs) -> Result<Collected, Halt<NeverRefused>> {
         // Objects first: what is unlinked by this entry has a grace of its own before it.
         let condemned = self.condemn_unreferenced(operation)?;
-        let unlinked = self.unlink_unnamed(operation)?;
+        // A mirror's repositories hold what they hold at home: its feed says what they let go.
+        let unlinked = if self.is_mirror()? { 0 } else { self.unlink_unnamed(operation)? };
         Ok(Collected { unlinked, condemned })
     }
 

@@ -3,11 +3,13 @@
 use roadstead_oci::{Digest, RepositoryName, Tag};
 
 use super::{Apply, Halt, require};
-use crate::state::keyspace::{MANIFESTS, MEMBERSHIPS, QUARANTINED_MANIFESTS, REFERRERS, TAGS, TAGS_OF};
+use crate::state::keyspace::{
+    MANIFESTS, MEMBERSHIPS, QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, REFERRERS, TAGS, TAGS_OF,
+};
 use crate::state::rows::{ManifestRow, ReferrerRow};
 use crate::{
     ChangeKind, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut,
-    MovedTag, Precondition, PutManifest, PutManifestRefused, QueryError, Referrer,
+    MovedTag, Precondition, PutManifest, PutManifestRefused, QueryError, Referrer, TagManifest, TagManifestRefused,
 };
 
 impl Apply<'_> {
@@ -17,22 +19,32 @@ impl Apply<'_> {
         self.require_content(&operation, former.as_ref())?;
         self.require_blobs(&operation)?;
         // Last, as RFC 9110 has it: a request that fails anyhow fails for its own reason.
-        self.require_precondition(&operation, former.is_some())?;
+        let PutManifest { repository, tags, precondition, .. } = &operation;
+        let current = former.as_ref().map(|_| digest);
+        self.require_precondition(precondition, repository, tags, digest, current, |current| {
+            PutManifestRefused::PreconditionFailed { current }
+        })?;
 
         let created = former.is_none();
         let tags = operation.tags.clone();
         let repository = operation.repository.clone();
         self.store(operation, former)?;
-        let mut moved = Vec::new();
-        for tag in &tags {
-            let previous = self.rows.get(TAGS, (&repository, tag))?;
-            if previous != Some(digest) {
-                self.point(&repository, tag, previous, digest)?;
-                moved.push(MovedTag { tag: tag.clone(), previous });
-            }
-        }
-        self.feed(ChangeKind::ManifestPut { repository, digest, tags })?;
+        let moved = self.move_tags(repository, tags, digest)?;
         Ok(ManifestPut { created, moved })
+    }
+
+    pub(super) fn tag_manifest(&mut self, operation: TagManifest) -> Result<ManifestPut, Halt<TagManifestRefused>> {
+        let TagManifest { repository, digest, media_type, tags, precondition, sparse } = operation;
+        let manifest = self.rows.get(MANIFESTS, (&repository, &digest))?.filter(|row| row.media_type == media_type);
+        let manifest = manifest.ok_or(Halt::Refused(TagManifestRefused::ManifestUnknown))?;
+        if !sparse {
+            let unknown = self.unknown_blobs(&repository, &manifest.blobs)?;
+            require(unknown.is_empty(), TagManifestRefused::BlobsUnknown(unknown))?;
+        }
+        self.require_precondition(&precondition, &repository, &tags, digest, Some(digest), |current| {
+            TagManifestRefused::PreconditionFailed { current }
+        })?;
+        Ok(ManifestPut { created: false, moved: self.move_tags(repository, tags, digest)? })
     }
 
     pub(super) fn delete_manifest(&mut self, operation: DeleteManifest) -> Result<u64, Halt<DeleteManifestRefused>> {
@@ -87,36 +99,72 @@ impl Apply<'_> {
         if operation.sparse {
             return Ok(());
         }
+        let unknown = self.unknown_blobs(&operation.repository, &operation.blobs)?;
+        require(unknown.is_empty(), PutManifestRefused::BlobsUnknown(unknown))
+    }
+
+    /// Those of `blobs` that the repository does not hold, or only damaged.
+    fn unknown_blobs(&self, repository: &RepositoryName, blobs: &[Digest]) -> Result<Vec<Digest>, QueryError> {
+        // Seldom is anything set aside, and then each would be looked for in vain.
+        let any_damaged = self.rows.scan(QUARANTINED_OBJECTS, QUARANTINED_OBJECTS.all())?.next().is_some();
         let mut unknown = Vec::new();
-        for digest in &operation.blobs {
-            let membership = self.rows.get(MEMBERSHIPS, (&operation.repository, digest))?;
+        for digest in blobs {
+            let membership = self.rows.get(MEMBERSHIPS, (repository, digest))?;
             let held = membership.is_some_and(|membership| membership.held);
-            if !held || self.is_quarantined(digest)? {
+            if !held || (any_damaged && self.is_quarantined(digest)?) {
                 unknown.push(*digest);
             }
         }
-        if unknown.is_empty() { Ok(()) } else { Err(Halt::Refused(PutManifestRefused::BlobsUnknown(unknown))) }
+        Ok(unknown)
     }
 
-    fn require_precondition(&self, operation: &PutManifest, exists: bool) -> Result<(), Halt<PutManifestRefused>> {
-        let holds = |current: Option<Digest>| match &operation.precondition {
+    /// Requires that a precondition holds of each tag that is moved to `digest`, or of what stands under `digest` itself
+    /// where there are none: `current`. `failed` is the refusal, by what the first reference that fails it names.
+    fn require_precondition<R>(
+        &self,
+        precondition: &Precondition,
+        repository: &RepositoryName,
+        tags: &[Tag],
+        digest: Digest,
+        current: Option<Digest>,
+        failed: impl Fn(Option<Digest>) -> R,
+    ) -> Result<(), Halt<R>> {
+        let holds = |current: Option<Digest>| match precondition {
             Precondition::None => true,
             Precondition::Absent => current.is_none(),
+            Precondition::Exists => current.is_some(),
             // Whoever repeats it because the answer was lost asks for what is so already (RFC 9110, section 13.1.1).
             Precondition::Match(wanted) => {
-                current.is_some_and(|current| wanted.contains(&current) || current == operation.digest())
+                current.is_some_and(|current| wanted.contains(&current) || current == digest)
             }
         };
-        let failed = |current| PutManifestRefused::PreconditionFailed { current };
-        if operation.tags.is_empty() {
-            let current = exists.then_some(operation.digest());
+        if tags.is_empty() {
             return require(holds(current), failed(current));
         }
-        for tag in &operation.tags {
-            let current = self.rows.get(TAGS, (&operation.repository, tag))?;
+        for tag in tags {
+            let current = self.rows.get(TAGS, (repository, tag))?;
             require(holds(current), failed(current))?;
         }
         Ok(())
+    }
+
+    /// Points `tags` at a manifest, and tells the feed of it.
+    fn move_tags(
+        &mut self,
+        repository: RepositoryName,
+        tags: Vec<Tag>,
+        digest: Digest,
+    ) -> Result<Vec<MovedTag>, QueryError> {
+        let mut moved = Vec::new();
+        for tag in &tags {
+            let previous = self.rows.get(TAGS, (&repository, tag))?;
+            if previous != Some(digest) {
+                self.point(&repository, tag, previous, digest)?;
+                moved.push(MovedTag { tag: tag.clone(), previous });
+            }
+        }
+        self.feed(ChangeKind::ManifestPut { repository, digest, tags })?;
+        Ok(moved)
     }
 
     /// Writes a manifest's row, and what follows from it. The same digest means the same bytes, so where it exists its

@@ -3,20 +3,21 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
-use roadstead_domain::{ManifestFound, Precondition, Registry};
+use roadstead_domain::{ManifestFound, Precondition, PushedManifest, Registry};
 use roadstead_oci::{ErrorCode, Manifest, ManifestError, MediaType, Reference, RepositoryName, Route, Tag};
 
 use crate::http::body::pieces;
+use crate::http::dispatch::Api;
 use crate::http::error::ApiError;
 use crate::http::respond::{Answer, DOCKER_CONTENT_DIGEST, OCI_SUBJECT, OCI_TAG, etag, is_known, not_modified, single};
 
 pub(crate) async fn head(
-    registry: &Registry,
+    api: &Api,
     headers: &HeaderMap,
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response, ApiError> {
-    let found = registry.find_manifest(repository, reference).await?;
+    let found = find(api, repository, reference).await?;
     if is_known(headers, &found.digest) {
         return not_modified(&found.digest);
     }
@@ -24,16 +25,26 @@ pub(crate) async fn head(
 }
 
 pub(crate) async fn get(
-    registry: &Registry,
+    api: &Api,
     headers: &HeaderMap,
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response, ApiError> {
-    let found = registry.find_manifest(repository, reference).await?;
+    let found = find(api, repository, reference).await?;
     if is_known(headers, &found.digest) {
         return not_modified(&found.digest);
     }
-    described(&found).body(registry.read_manifest(&found).await?)
+    described(&found).body(api.registry.read_manifest(&found).await?)
+}
+
+async fn find(api: &Api, repository: &RepositoryName, reference: &Reference) -> Result<ManifestFound, ApiError> {
+    match &api.mirror {
+        Some(mirror) => {
+            let found = mirror.find_manifest(repository, reference).await;
+            found.map_err(|error| ApiError::pull(error, ErrorCode::ManifestUnknown))
+        }
+        None => Ok(api.registry.find_manifest(repository, reference).await?),
+    }
 }
 
 /// As it was pushed, whatever the client says it accepts: one that cannot read it says so best itself.
@@ -57,8 +68,8 @@ pub(crate) async fn put(
     let declared = declared_type(headers)?;
     let precondition = precondition(headers)?;
     let mut memory = registry.collect(pieces(body), longest(headers)?).await?;
-    let manifest = Manifest::parse(declared.as_ref(), memory.freeze())?;
-    let stored = registry.put_manifest(&repository, reference, tags, precondition, &manifest).await?;
+    let pushed = PushedManifest { declared, bytes: memory.freeze() };
+    let stored = registry.put_manifest(&repository, reference, tags, precondition, pushed).await?;
     let location = Route::ManifestGet { repository, reference: Reference::Digest(stored.digest) };
     let mut answer = Answer::new(StatusCode::CREATED)
         .header(header::LOCATION, location)
@@ -97,7 +108,8 @@ fn declared_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
         .map_err(|error| ApiError::with_message(ErrorCode::ManifestInvalid, error.to_string()))
 }
 
-/// `If-Match: "<digest>"` and `If-None-Match: *` (RFC 9110, section 13.1); others do not go with a write here.
+/// `If-Match: "<digest>"`, `If-Match: *` and `If-None-Match: *` (RFC 9110, section 13.1); others do not go with a write
+/// here.
 fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     let refused = |message: &str| ApiError::bad_header(ErrorCode::Unsupported, message);
     let absent = single(headers, &header::IF_NONE_MATCH, ErrorCode::Unsupported)?;
@@ -107,11 +119,12 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
         (Some("*"), None) => Ok(Precondition::Absent),
         (Some(_), None) => Err(refused("If-None-Match on a push must be *")),
         (Some(_), Some(_)) => Err(refused("If-Match and If-None-Match exclude each other")),
+        (None, Some("*")) => Ok(Precondition::Exists),
         (None, Some(tags)) => tags
             .split(',')
             .map(|tag| tag.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok())
             .collect::<Option<Vec<_>>>()
             .map(Precondition::Match)
-            .ok_or_else(|| refused("If-Match on a push must be a list of quoted digests")),
+            .ok_or_else(|| refused("If-Match on a push must be * or a list of quoted digests")),
     }
 }

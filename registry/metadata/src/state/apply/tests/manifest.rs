@@ -3,9 +3,10 @@ use uuid::Uuid;
 
 use crate::fixtures::{World, digest, key, new_manifest, put_manifest, repository, tag, verified};
 use crate::{
-    ChangeKind, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, KeyState, LinkBlob,
-    ManifestContent, ManifestPut, MovedTag, NewManifest, Position, Precondition, PutManifest, PutManifestRefused,
-    Referrer, ReferrerEntry, Repository, ReserveKeys, UnlinkBlob,
+    ChangeKind, Command, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, Examined, KeyState,
+    LinkBlob, ManifestContent, ManifestPut, MovedTag, NewManifest, Outcome, Position, Precondition, PutManifest,
+    PutManifestRefused, Referrer, ReferrerEntry, Repository, ReserveKeys, SetQuarantine, TagManifest,
+    TagManifestRefused, UnlinkBlob,
 };
 
 fn put(number: u8, manifest: NewManifest) -> PutManifest {
@@ -106,9 +107,92 @@ fn a_precondition_is_judged_on_every_tag_as_it_is_now() {
 #[test]
 fn a_precondition_without_tags_is_about_the_manifest_itself() {
     let mut world = World::new();
-    let absent = || put(1, NewManifest { precondition: Precondition::Absent, ..new_manifest(1) });
-    assert!(world.propose(absent()).is_ok());
-    assert_eq!(world.propose(absent()), Err(PutManifestRefused::PreconditionFailed { current: Some(digest(1)) }));
+    let put_if = |precondition| put(1, NewManifest { precondition, ..new_manifest(1) });
+    let failed = |current| Err(PutManifestRefused::PreconditionFailed { current });
+    assert_eq!(world.propose(put_if(Precondition::Exists)), failed(None));
+    assert!(world.propose(put_if(Precondition::Absent)).is_ok());
+    assert_eq!(world.propose(put_if(Precondition::Absent)), failed(Some(digest(1))));
+    assert!(world.propose(put_if(Precondition::Exists)).is_ok());
+}
+
+#[test]
+fn a_tag_that_is_to_exist_is_moved_and_never_made() {
+    let mut world = World::new();
+    let failed = Err(PutManifestRefused::PreconditionFailed { current: None });
+    assert_eq!(world.propose(put_if(1, Precondition::Exists)), failed);
+    assert_eq!(tag_of(&world, 1), None);
+    world.propose(put_if(1, Precondition::None)).unwrap();
+    world.propose(put_if(2, Precondition::Exists)).unwrap();
+    assert_eq!(tag_of(&world, 1), Some(digest(2)));
+
+    let both = NewManifest { tags: vec![tag(1), tag(2)], precondition: Precondition::Exists, ..new_manifest(3) };
+    assert_eq!(world.propose(put(3, both)), failed, "all or nothing");
+    assert_eq!(tag_of(&world, 1), Some(digest(2)));
+    world.propose(DeleteTag { repository: repository(1), tag: tag(1) }).unwrap();
+    assert_eq!(world.propose(put_if(3, Precondition::Exists)), failed, "there is nothing any more");
+}
+
+fn retag(number: u8, tags: &[u8]) -> TagManifest {
+    TagManifest {
+        repository: repository(1),
+        digest: digest(number),
+        media_type: new_manifest(number).media_type,
+        tags: tags.iter().copied().map(tag).collect(),
+        precondition: Precondition::None,
+        sparse: false,
+    }
+}
+
+#[test]
+fn tagging_a_manifest_that_is_there_is_what_putting_it_again_is() {
+    let worlds = [put_manifest(1, &[2, 3]).into(), Command::from(retag(1, &[2, 3]))].map(|again| {
+        let mut world = World::new();
+        world.propose(put_manifest(1, &[1])).unwrap();
+        world.propose(put_manifest(2, &[2])).unwrap();
+        let done = match world.apply(again) {
+            Outcome::PutManifest(done) => done.unwrap(),
+            Outcome::TagManifest(done) => done.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(done, ManifestPut { created: false, moved: vec![moved(2, Some(2)), moved(3, None)] });
+        world
+    });
+    let changes = |world: &World| world.query().changes(Position::default(), 9).unwrap();
+    assert_eq!(changes(&worlds[0]), changes(&worlds[1]));
+    assert_eq!(counts(&worlds[1]), Some((2, 3, 0)));
+    assert_eq!(tag_of(&worlds[1], 2), Some(digest(1)));
+}
+
+#[test]
+fn a_manifest_that_is_not_there_cannot_be_tagged() {
+    let mut world = World::new();
+    assert_eq!(world.propose(retag(1, &[1])), Err(TagManifestRefused::ManifestUnknown));
+    world.propose(put_manifest(1, &[1])).unwrap();
+    let other_type = TagManifest { media_type: "application/newer".to_owned(), ..retag(1, &[2]) };
+    assert_eq!(world.propose(other_type), Err(TagManifestRefused::ManifestUnknown), "it may name other blobs");
+    let other_repository = TagManifest { repository: repository(2), ..retag(1, &[2]) };
+    assert_eq!(world.propose(other_repository), Err(TagManifestRefused::ManifestUnknown));
+    let precondition = Precondition::Match(vec![digest(2)]);
+    let failed = world.propose(TagManifest { precondition, ..retag(1, &[2]) });
+    assert_eq!(failed, Err(TagManifestRefused::PreconditionFailed { current: None }));
+    assert_eq!(tag_of(&world, 2), None);
+}
+
+#[test]
+fn a_manifest_whose_blobs_have_gone_cannot_be_tagged_unless_it_may_be_sparse() {
+    let mut world = World::new();
+    world.propose(ReserveKeys { keys: vec![key(1), key(2)] }).unwrap();
+    for number in [1, 2] {
+        world.propose(LinkBlob::new(repository(1), verified(number), 5, key(number), None)).unwrap();
+    }
+    world.propose(put(9, NewManifest { blobs: vec![digest(1), digest(2)], ..new_manifest(9) })).unwrap();
+    assert!(world.propose(retag(9, &[1])).is_ok());
+    world.propose(UnlinkBlob { repository: repository(1), digest: digest(1) }).unwrap();
+    let examined = Examined::Blob { digest: digest(2), key: key(2) };
+    world.propose(SetQuarantine { examined, quarantined: true }).unwrap();
+    let unknown = vec![digest(1), digest(2)];
+    assert_eq!(world.propose(retag(9, &[2])), Err(TagManifestRefused::BlobsUnknown(unknown)));
+    assert!(world.propose(TagManifest { sparse: true, ..retag(9, &[2]) }).is_ok());
 }
 
 #[test]

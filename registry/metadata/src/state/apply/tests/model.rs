@@ -1,10 +1,12 @@
 //! Random histories.
 
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::invariants;
+use roadstead_oci::Tag;
+
 use crate::encoding::encode;
 use crate::fixtures::{
     OWNER, Rows, World, digest, hash, key, multipart, new_manifest, open_upload, part, repository, rows, rows_of, tag,
@@ -13,11 +15,11 @@ use crate::fixtures::{
 use crate::raft::rebuild::tests::count_entries;
 use crate::state::{Export, State, Sync};
 use crate::{
-    AllocateNode, BeginCompletion, BeginMultipart, CancelUpload, CheckpointUpload, ClaimUpload, CollectBlobs, Command,
-    CommandId, CondemnKeys, DeleteManifest, DeleteTag, Envelope, Epoch, Examined, ExpireUploads, FinishUpload,
-    ForgetKeys, LinkBlob, LogEntry, LogTime, ManifestContent, MountBlob, NameFirstVolume, NewManifest, OpenUpload,
-    Precondition, PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, Tail, TouchBlob, UnlinkBlob, Until,
-    VolumeId,
+    AllocateNode, AnnounceLevel, BeginCompletion, BeginMultipart, CancelUpload, CheckpointUpload, ClaimUpload,
+    CollectBlobs, Command, CommandId, CondemnKeys, DeleteManifest, DeleteTag, Envelope, Epoch, Examined, ExpireUploads,
+    FinishUpload, ForgetKeys, Level, LinkBlob, LogEntry, LogTime, ManifestContent, MountBlob, NameFirstVolume,
+    NewManifest, OpenUpload, Precondition, PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, TagManifest,
+    Tail, TouchBlob, UnlinkBlob, Until, VolumeId,
 };
 
 fn keys() -> impl Strategy<Value = Vec<roadstead_oci::ObjectKey>> {
@@ -36,15 +38,36 @@ fn any_tail() -> impl Strategy<Value = Option<Tail>> {
     ]
 }
 
+fn any_precondition() -> impl Strategy<Value = Precondition> {
+    prop_oneof![
+        4 => Just(Precondition::None),
+        1 => Just(Precondition::Absent),
+        1 => Just(Precondition::Exists),
+        1 => (1..4_u8).prop_map(|number| Precondition::Match(vec![digest(number)])),
+    ]
+}
+
+fn any_tags() -> impl Strategy<Value = Vec<Tag>> {
+    proptest::sample::subsequence(vec![1, 2, 3], 0..=3).prop_map(|tags| tags.into_iter().map(tag).collect())
+}
+
+fn any_retag() -> impl Strategy<Value = TagManifest> {
+    (1..4_u8, 1..3_u8, any_tags(), any_precondition(), any::<bool>()).prop_map(
+        |(number, repo, tags, precondition, sparse)| TagManifest {
+            repository: repository(repo),
+            digest: digest(number),
+            media_type: new_manifest(number).media_type,
+            tags,
+            precondition,
+            sparse,
+        },
+    )
+}
+
 fn any_manifest() -> impl Strategy<Value = PutManifest> {
     let content = prop_oneof![
         3 => Just(None),
         1 => any_key().prop_map(Some),
-    ];
-    let precondition = prop_oneof![
-        4 => Just(Precondition::None),
-        1 => Just(Precondition::Absent),
-        1 => (1..4_u8).prop_map(|number| Precondition::Match(vec![digest(number)])),
     ];
     let referrer = proptest::option::of((1..4_u8).prop_map(|subject| Referrer {
         subject: digest(subject),
@@ -52,15 +75,14 @@ fn any_manifest() -> impl Strategy<Value = PutManifest> {
         annotations: Vec::new(),
     }));
     let blobs = proptest::sample::subsequence(vec![11, 12, 13], 0..=2);
-    let tags = proptest::sample::subsequence(vec![1, 2, 3], 0..=3);
-    (1..4_u8, 1..3_u8, content, blobs, referrer, tags, precondition, any::<bool>()).prop_map(
+    (1..4_u8, 1..3_u8, content, blobs, referrer, any_tags(), any_precondition(), any::<bool>()).prop_map(
         |(number, repo, content, blobs, referrer, tags, precondition, sparse)| {
             let manifest = NewManifest {
                 repository: repository(repo),
                 content: content.map_or(new_manifest(number).content, ManifestContent::Object),
                 blobs: blobs.into_iter().map(digest).collect(),
                 referrer,
-                tags: tags.into_iter().map(tag).collect(),
+                tags,
                 precondition,
                 sparse,
                 ..new_manifest(number)
@@ -137,7 +159,10 @@ fn any_command() -> impl Strategy<Value = Command> {
             .prop_map(|(before, limit)| CollectBlobs { before: LogTime(before), limit }.into()),
         1 => (1..4_u128).prop_map(|volume| NameFirstVolume { volume: VolumeId(volume) }.into()),
         1 => (1..4_u128).prop_map(|volume| AllocateNode { volume: VolumeId(volume) }.into()),
+        2 => (1..4_u64, 1..4_u32, btree_set(1..4_u64, 0..3))
+            .prop_map(|(node, reads, members)| AnnounceLevel { node, reads: Level(reads), members }.into()),
         4 => any_manifest().prop_map(Command::from),
+        2 => any_retag().prop_map(Command::from),
         3 => (any_examined(), select(vec![true, true, false]))
             .prop_map(|(examined, quarantined)| SetQuarantine { examined, quarantined }.into()),
         1 => (1..3_u8, 1..4_u8)
@@ -229,6 +254,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         for sequence in stages[at].0.0.sequence..=last {
             let mut rebuild = Rebuild::begin(&folder.path().join(sequence.to_string())).unwrap();
+            rebuild.levels.reads = Level(u32::MAX);
             rebuild.load(snapshot.try_clone().unwrap()).unwrap();
             let all = rebuild.apply(&entries, Until::Sequence(sequence)).unwrap();
             let reached = stages.iter().rfind(|(place, _)| place.0.sequence <= sequence).unwrap();

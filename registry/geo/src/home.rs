@@ -1,0 +1,91 @@
+//! Home as its mirror sees it.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use roadstead_metadata::Position;
+use roadstead_oci::{Digest, Reference, RepositoryName};
+
+use crate::wire::{FeedLine, SnapshotLine};
+
+/// Lines as they come. They end with an error, or when home ends them.
+pub type Lines<T> = BoxStream<'static, Result<T, HomeError>>;
+
+/// Why home did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HomeError {
+    /// It does not answer, or says that it cannot now.
+    #[error("home does not answer: {0}")]
+    Away(String),
+    /// It knows neither what was asked for, nor that it ever will; it was at this place of its feed when it said so.
+    #[error("home does not have it")]
+    Unknown {
+        /// The newest change then.
+        newest: Position,
+    },
+    /// The feed does not go on from there.
+    #[error("home's feed does not go on from where this mirror is: {0}")]
+    Resynchronise(String),
+    /// It does not take this mirror's token, or says what cannot be understood: somebody has to look.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A manifest as home has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HomeManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// As its client declared it.
+    pub media_type: String,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// A stretch of a blob as home sends it.
+pub struct HomeBlob {
+    /// The whole blob's, in bytes.
+    pub size: u64,
+    /// The bytes; what they hash to has to be looked at.
+    pub bytes: BoxStream<'static, Result<Bytes, HomeError>>,
+}
+
+/// The other replicas of a mirror.
+#[async_trait]
+pub trait Siblings: Send + Sync + 'static {
+    /// A stretch of a blob from the replica that leads, which has it or brings it: so it crosses the link to home once for
+    /// all of them. `None` if this is not to be had, for whatever reason.
+    async fn blob(&self, repository: &RepositoryName, digest: &Digest, range: Range<u64>) -> Option<HomeBlob>;
+}
+
+/// How a mirror reaches its home. Each call may use a connection of its own.
+#[async_trait]
+pub trait Home: Send + Sync + 'static {
+    /// What people call it.
+    fn name(&self) -> &str;
+
+    /// The feed after a place.
+    async fn feed(&self, after: Position) -> Result<Lines<FeedLine>, HomeError>;
+
+    /// How far home is, each second.
+    async fn watermarks(&self) -> Result<Lines<FeedLine>, HomeError>;
+
+    /// Everything that home has.
+    async fn snapshot(&self) -> Result<Lines<SnapshotLine>, HomeError>;
+
+    /// A manifest by tag or digest.
+    async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError>;
+
+    /// The size of a blob.
+    async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError>;
+
+    /// A stretch of a blob, which must lie within it and not be empty.
+    async fn blob(
+        &self,
+        repository: &RepositoryName,
+        digest: &Digest,
+        range: Range<u64>,
+    ) -> Result<HomeBlob, HomeError>;
+}

@@ -1,0 +1,42 @@
+//! Regions: a mirror follows its home's change feed, brings the bytes, and serves pulls beside the clusters that run the
+//! images.
+//!
+//! ```text
+//!  home:   facts --feed_line / snapshot--> wire (lines of JSON over HTTPS)
+//!  mirror: wire --follow--> inbox in the facts --published when whole--> tags
+//!            '--watch-----> contact: how far home is, whether it is there
+//!          WANTED --movers--> fetch --spool--> domain: transfer_blob (hashed here, then linked)
+//!                               '------------> pulls of what has not arrived (the same fetch, the same bytes)
+//! ```
+//!
+//! * The cursor and all that waits are facts of the mirror itself; nothing is lost with a process, and home keeps nothing
+//!   of its mirrors but their tokens.
+//! * Mirrors dial home, never the reverse. How that is done is behind [`Home`].
+//! * No push waits for any of this.
+//!
+//! Not here yet: promotion of a mirror, upstream registries that are not Roadstead, forwarding of pushes to home.
+
+mod compare;
+mod contact;
+mod feed;
+mod fetch;
+mod follow;
+mod home;
+mod lag;
+mod limits;
+mod link;
+mod mirror;
+mod movers;
+mod pull;
+mod resolve;
+mod snapshot;
+mod wire;
+
+pub use feed::{FeedError, feed_line, watermark};
+pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines, Siblings};
+pub use lag::Lag;
+pub use limits::{LINE_INTERVAL, MAX_LINE_BYTES};
+pub use mirror::{Mirror, Options};
+pub use pull::{PullError, PulledBlob};
+pub use snapshot::snapshot_lines;
+pub use wire::{FeedLine, SnapshotLine, WireChange, WireKind, WireManifest};

@@ -1,0 +1,80 @@
+//! The bounds of this crate, each with its derivation.
+
+use std::time::Duration;
+
+/// Between two lines of a feed at most: home says so often how far it is, so that a mirror knows its lag to the second.
+pub const LINE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The longest line that is read. One holds [`MAX_PAGE_BYTES`] of manifests, written as JSON at most twice as long, and
+/// the names around them.
+pub const MAX_LINE_BYTES: usize = 4 << 20;
+
+/// Changes in a line at most: one entry of the mirror's log publishes as many.
+pub(crate) const MAX_PAGE_CHANGES: usize = 256;
+
+/// Bytes of manifests in a line, about: a quarter of the longest entry of the log.
+pub(crate) const MAX_PAGE_BYTES: usize = 1 << 20;
+
+/// A home of which nothing is heard for so long is away: three lines that did not come. What a mirror has been told and
+/// cannot stream is not shown any more.
+pub(crate) const SILENCE: Duration = Duration::from_secs(3);
+
+/// How long an answer of home may take to begin: two round trips around the earth, a handshake, and a lost packet.
+pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pause after home did not answer, doubled each time from this ...
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// ... up to this, so that a home that is back is found within seconds.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether this replica leads, and whether something is to be done that nobody has told of.
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
+
+/// Changes that may wait in the inbox, some 2 KiB each where manifests are with them: 40 MiB of facts. Beyond, the feed is
+/// not read on; home keeps 100,000 changes.
+pub(crate) const MAX_WAITING: u64 = 20_000;
+
+/// Repositories that are looked at in one turn.
+pub(crate) const MAX_LOOKED_AT: usize = 1_000;
+
+/// Bytes that one request asks home for. With [`STREAMS_PER_BLOB`] at once, more is on its way than a link of 1 Gb/s holds
+/// in a round trip of 150 ms (19 MB): so the round trip between two requests of a connection costs nothing. What is on
+/// its way is also what a restart brings again.
+pub(crate) const CHUNK_BYTES: u64 = 4 << 20;
+
+/// Connections that bring one blob at once: one alone is held back by its window and by each lost packet.
+pub(crate) const STREAMS_PER_BLOB: usize = 6;
+
+/// Blobs of at most this size are small: they go before larger ones.
+pub(crate) const SMALL_BYTES: u64 = 2 * CHUNK_BYTES;
+
+/// Small blobs that are moved at once, the smallest first.
+pub(crate) const SMALL_MOVERS: usize = 8;
+
+/// Large blobs that are moved at once, the oldest first.
+pub(crate) const LARGE_MOVERS: usize = 2;
+
+/// Wanted blobs that are looked at in one turn.
+pub(crate) const MAX_WANTED_LOOKED_AT: usize = 4_096;
+
+/// What the bucket of a capped link holds, in time: timers wake up a little late.
+pub(crate) const BUCKET_TIME: Duration = Duration::from_millis(20);
+
+/// Bulk waits so long after a pull was served: longer than a pull takes from one piece to the next.
+pub(crate) const DEMAND_MOMENT: Duration = Duration::from_millis(200);
+
+/// Bytes that a reader of a spool takes at once.
+pub(crate) const READ_BYTES: usize = 256 << 10;
+
+/// Pieces of an answer that are written to the spool together, if they are there.
+pub(crate) const PIECES_AT_ONCE: usize = 16;
+
+/// How often a stretch of a blob is asked for again that broke off, without a byte in between.
+pub(crate) const MAX_ATTEMPTS: u32 = 8;
+
+/// A blob that could not be brought is tried again after so long.
+pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Repositories, blobs, manifests or tags in a line of a snapshot: as many as a page of the facts.
+pub(crate) const SNAPSHOT_PAGE: usize = 256;

@@ -1,0 +1,126 @@
+//! A mirror: what its tasks and its pulls share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use roadstead_domain::Registry;
+use roadstead_metadata::Role;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::contact::Contact;
+use crate::fetch::Fetches;
+use crate::home::{Home, HomeError, Siblings};
+use crate::link::Link;
+
+/// How a mirror behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where blobs are on their way through. Emptied by the system when the process ends.
+    pub spool: PathBuf,
+    /// Bytes of that disk that stay free.
+    pub disk_reserve: u64,
+    /// How much of the link to home may be used, in bytes a second; any number, without.
+    pub link_rate: Option<u64>,
+}
+
+/// A registry that follows another one. What its tasks do is in the files beside this one: `follow`, `watch`, `move_blobs`
+/// and `resolve` do not end by themselves and are to be run by whoever supervises tasks.
+pub struct Mirror {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) home: Arc<dyn Home>,
+    pub(crate) siblings: Option<Arc<dyn Siblings>>,
+    pub(crate) contact: Contact,
+    pub(crate) fetches: Fetches,
+    pub(crate) link: Link,
+    /// Carries fetches, which outlive the pulls that began them.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the process ends: what is on its way is left in order.
+    ending: CancellationToken,
+    /// When nothing was known to be missing last.
+    level: Mutex<Option<Instant>>,
+}
+
+impl Mirror {
+    /// The mirror of `home`, which has other replicas if there are `siblings`.
+    pub fn new(
+        registry: Arc<Registry>,
+        home: Arc<dyn Home>,
+        siblings: Option<Arc<dyn Siblings>>,
+        options: Options,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            home,
+            siblings,
+            contact: Contact::new(),
+            link: Link::new(options.link_rate),
+            fetches: Fetches::new(options),
+            tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
+            level: Mutex::new(None),
+        })
+    }
+
+    /// What people call its home: its URL.
+    pub fn home(&self) -> &str {
+        self.home.name()
+    }
+
+    /// Why somebody has to look at the connection to home, if somebody has to.
+    pub fn problem(&self) -> Option<String> {
+        self.contact.problem()
+    }
+
+    /// Ends what is on its way, and waits until it is left in order.
+    pub async fn end(&self) {
+        self.ending.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// How many blobs are on their way.
+    pub fn fetching(&self) -> usize {
+        self.fetches.count()
+    }
+
+    pub(crate) fn ending(&self) -> CancellationToken {
+        self.ending.clone()
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
+    /// Whether this replica brings things for all.
+    pub fn leads(&self) -> bool {
+        self.registry.metadata().status().role == Role::Leader
+    }
+
+    /// Notes whether everything is received of which is known.
+    pub(crate) fn note_level(&self) {
+        let Some(seen) = self.contact.seen() else { return };
+        let received = self.registry.metadata().query().and_then(|query| query.following());
+        if let Ok(Some(following)) = received
+            && following.position >= seen.newest
+        {
+            *self.level.lock() = Some(Instant::now());
+        }
+    }
+
+    /// How long ago everything was received of which was known then.
+    pub(crate) fn caught_up(&self) -> Option<Duration> {
+        self.level.lock().map(|level| level.elapsed())
+    }
+
+    /// Notes why home is not heard of any more.
+    pub(crate) fn note_silence(&self, error: &HomeError) {
+        match error {
+            HomeError::Refused(why) => self.contact.refused(why),
+            HomeError::Away(_) | HomeError::Unknown { .. } | HomeError::Resynchronise(_) => self.contact.broke(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What home and its mirrors say to each other: lines of JSON.
+//!
+//! Fields and kinds are added, never changed: a mirror may be of an earlier release than its home, or of a later one. The
+//! files in `golden/wire/v1` hold what each line looks like.
+
+use roadstead_domain::Fault;
+use roadstead_metadata::{Change, ChangeKind, ClusterId, LogTime, Position};
+use roadstead_oci::{Digest, RepositoryName, Tag};
+use serde::{Deserialize, Serialize};
+
+/// A line of the feed. One comes at least each second, with or without changes: it says how far home is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedLine {
+    /// The cluster whose feed it is, in hexadecimal.
+    pub home: HomeId,
+    /// The newest change at home.
+    pub newest: Position,
+    /// Home's time.
+    pub time: LogTime,
+    /// Those that follow what was sent before, without gaps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<WireChange>,
+}
+
+/// A cluster's id in hexadecimal: JSON has no numbers of 128 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HomeId(pub ClusterId);
+
+impl From<HomeId> for String {
+    fn from(HomeId(ClusterId(id)): HomeId) -> Self {
+        format!("{id:032x}")
+    }
+}
+
+impl TryFrom<String> for HomeId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u128::from_str_radix(&text, 16).map(|id| Self(ClusterId(id)))
+    }
+}
+
+/// A change of the feed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireChange {
+    /// Its place.
+    pub position: Position,
+    /// When it was applied, by home's time.
+    pub at: LogTime,
+    /// What changed.
+    #[serde(flatten)]
+    pub kind: WireKind,
+}
+
+/// What changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the fields are those of the change of that name")]
+pub enum WireKind {
+    /// A repository holds a blob: it may be fetched from now on.
+    BlobLinked { repository: RepositoryName, digest: Digest, size: u64 },
+    /// It does not any more.
+    BlobUnlinked { repository: RepositoryName, digest: Digest },
+    /// A manifest was put.
+    ManifestPut {
+        repository: RepositoryName,
+        digest: Digest,
+        tags: Vec<Tag>,
+        /// The manifest, if it is small and still there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        manifest: Option<WireManifest>,
+    },
+    /// A manifest is gone, and its tags.
+    ManifestDeleted { repository: RepositoryName, digest: Digest },
+    /// A tag is gone.
+    TagDeleted { repository: RepositoryName, tag: Tag },
+}
+
+/// A manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireManifest {
+    /// As its client declared it.
+    pub media_type: String,
+    /// Its bytes, which are JSON and so are text.
+    pub text: String,
+}
+
+/// A line of a snapshot, which says everything that home has at one moment, repository by repository in the order of their
+/// names. Within one: blobs, then manifests, then tags, each in order too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "line", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the fields say what they are")]
+pub enum SnapshotLine {
+    /// The first.
+    Begin { home: HomeId, position: Position, time: LogTime },
+    /// Blobs that a repository holds, and their sizes.
+    Blobs { repository: RepositoryName, blobs: Vec<(Digest, u64)> },
+    /// Its manifests.
+    Manifests { repository: RepositoryName, digests: Vec<Digest> },
+    /// Its tags.
+    Tags { repository: RepositoryName, tags: Vec<(Tag, Digest)> },
+    /// All was said; a snapshot without it broke off.
+    End,
+}
+
+impl WireKind {
+    pub(crate) fn of(change: ChangeKind, manifest: Option<WireManifest>) -> Self {
+        match change {
+            ChangeKind::BlobLinked { repository, digest, size } => Self::BlobLinked { repository, digest, size },
+            ChangeKind::BlobUnlinked { repository, digest } => Self::BlobUnlinked { repository, digest },
+            ChangeKind::ManifestPut { repository, digest, tags } => {
+                Self::ManifestPut { repository, digest, tags, manifest }
+            }
+            ChangeKind::ManifestDeleted { repository, digest } => Self::ManifestDeleted { repository, digest },
+            ChangeKind::TagDeleted { repository, tag } => Self::TagDeleted { repository, tag },
+        }
+    }
+
+    pub(crate) fn into_change(self) -> (ChangeKind, Option<WireManifest>) {
+        match self {
+            Self::BlobLinked { repository, digest, size } => {
+                (ChangeKind::BlobLinked { repository, digest, size }, None)
+            }
+            Self::BlobUnlinked { repository, digest } => (ChangeKind::BlobUnlinked { repository, digest }, None),
+            Self::ManifestPut { repository, digest, tags, manifest } => {
+                (ChangeKind::ManifestPut { repository, digest, tags }, manifest)
+            }
+            Self::ManifestDeleted { repository, digest } => (ChangeKind::ManifestDeleted { repository, digest }, None),
+            Self::TagDeleted { repository, tag } => (ChangeKind::TagDeleted { repository, tag }, None),
+        }
+    }
+}
+
+impl WireChange {
+    pub(crate) fn of(change: Change, manifest: Option<WireManifest>) -> Self {
+        let Change { position, at, kind } = change;
+        Self { position, at, kind: WireKind::of(kind, manifest) }
+    }
+}
+
+/// A line that is written; it ends with a newline.
+pub(crate) fn line(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
+    let mut line = serde_json::to_vec(value)
+        .map_err(|error| Fault::Inconsistent(format!("a line for a mirror cannot be written: {error}")))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests;

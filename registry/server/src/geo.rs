@@ -1,0 +1,29 @@
+//! Regions over HTTP: what home answers its mirrors, and how a mirror reaches its home.
+//!
+//! ```text
+//!  mirror: geo --Home--> client --HTTPS, bearer token--> home: listener for clients -> /geo/v1/... -> geo, domain
+//! ```
+//!
+//! Mirrors dial home, on the port on which clients do; nothing need reach into them.
+
+mod client;
+mod endpoint;
+mod siblings;
+mod trust;
+mod wiring;
+
+pub(crate) use endpoint::router;
+pub(crate) use siblings::arriving;
+pub(crate) use wiring::connect;
+
+/// The paths, which keep their meaning for as long as their version is served.
+mod paths {
+    pub(super) const FEED: &str = "/geo/v1/feed";
+    pub(super) const WATERMARKS: &str = "/geo/v1/watermarks";
+    pub(super) const SNAPSHOT: &str = "/geo/v1/snapshot";
+    pub(super) const MANIFEST: &str = "/geo/v1/manifest";
+    pub(super) const BLOB: &str = "/geo/v1/blob";
+}
+
+/// Where home's feed stood when it said that it does not have something: `<epoch>-<sequence>`.
+const POSITION: http::HeaderName = http::HeaderName::from_static("roadstead-position");

@@ -1,0 +1,249 @@
+//! What home answers its mirrors.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, Stream};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use roadstead_domain::{BlobReadError, Fault, ManifestReadError, Registry};
+use roadstead_geo::{FeedError, LINE_INTERVAL, feed_line, snapshot_lines, watermark};
+use roadstead_metadata::Position;
+use roadstead_oci::{Digest, RangeRequest, Reference, RepositoryName};
+use tokio::time::{Instant, timeout_at};
+use tracing::{debug, info};
+
+use super::{POSITION, paths};
+use crate::http::DOCKER_CONTENT_DIGEST;
+use crate::tasks::Supervisor;
+
+/// What the answers are made of.
+struct Homeland {
+    registry: Arc<Registry>,
+    supervisor: Supervisor,
+}
+
+/// An answer that is not what was asked for.
+pub(super) enum Refusal {
+    /// No token, or none that is known.
+    Unauthorized,
+    /// It cannot be understood.
+    Malformed(&'static str),
+    /// The feed does not go on from there.
+    Resynchronise(String),
+    /// There is no such thing; the newest change then.
+    Unknown(Position),
+    /// The registry cannot say.
+    Failed(Fault),
+}
+
+/// Everything that a mirror may ask.
+pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor) -> Router {
+    let homeland = Arc::new(Homeland { registry, supervisor });
+    Router::new()
+        .route(paths::FEED, get(feed))
+        .route(paths::WATERMARKS, get(watermarks))
+        .route(paths::SNAPSHOT, get(snapshot))
+        .route(paths::MANIFEST, get(manifest))
+        .route(paths::BLOB, get(blob))
+        .layer(from_fn_with_state(Arc::clone(&homeland), admit))
+        .with_state(homeland)
+}
+
+/// Every request shows a token that was minted here.
+async fn admit(State(home): State<Arc<Homeland>>, request: Request, next: Next) -> Response {
+    let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = bearer.and_then(|value| value.strip_prefix("Bearer "));
+    match token.map(|token| home.registry.mirror_of(token)).transpose() {
+        Ok(Some(Some(mirror))) => {
+            debug!(mirror = %mirror.name, "a mirror asks for {}", request.uri().path());
+            next.run(request).await
+        }
+        Ok(_) => Refusal::Unauthorized.into_response(),
+        Err(fault) => Refusal::Failed(fault).into_response(),
+    }
+}
+
+async fn feed(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Response, Refusal> {
+    let after = Position { epoch: parameter(&uri, "epoch")?, sequence: parameter(&uri, "sequence")? };
+    let first = first_line(&home.registry, after).await?;
+    info!(after = after.sequence, "a mirror follows from change {} on", after.sequence);
+    Ok(lines(&home, follow(Arc::clone(&home.registry), first)))
+}
+
+/// The first line, which says whether the feed goes on from there. A replica that has not seen yet what the mirror has
+/// must not take that for another history.
+async fn first_line(registry: &Registry, after: Position) -> Result<(Vec<u8>, Position), Refusal> {
+    match feed_line(registry, after) {
+        Err(FeedError::Resynchronise(_)) => {}
+        line => return line.map_err(Refusal::from),
+    }
+    registry.confirm_newest().await.map_err(Refusal::Failed)?;
+    feed_line(registry, after).map_err(Refusal::from)
+}
+
+/// The lines from the first one on: one as soon as there is a change, and at least one each interval.
+fn follow(registry: Arc<Registry>, first: (Vec<u8>, Position)) -> impl Stream<Item = Result<Vec<u8>, Fault>> {
+    let newest = registry.metadata().subscribe();
+    let (line, after) = first;
+    let rest = stream::unfold((registry, newest, after), |(registry, mut newest, after)| async move {
+        let due = Instant::now() + LINE_INTERVAL;
+        if newest.borrow_and_update().sequence <= after.sequence {
+            // Either way there is something to say.
+            let _ = timeout_at(due, newest.changed()).await;
+        }
+        match feed_line(&registry, after) {
+            Ok((line, last)) => Some((Ok(line), (registry, newest, last))),
+            Err(FeedError::Fault(fault)) => Some((Err(fault), (registry, newest, after))),
+            // The mirror asks again, and is told.
+            Err(FeedError::Resynchronise(_)) => None,
+        }
+    });
+    stream::iter([Ok(line)]).chain(rest)
+}
+
+async fn watermarks(State(home): State<Arc<Homeland>>) -> Result<Response, Refusal> {
+    let first = watermark(&home.registry)?;
+    let registry = Arc::clone(&home.registry);
+    let ticks = tokio::time::interval_at(Instant::now() + LINE_INTERVAL, LINE_INTERVAL);
+    let rest = stream::unfold((registry, ticks), |(registry, mut ticks)| async move {
+        ticks.tick().await;
+        match watermark(&registry) {
+            Ok(line) => Some((Ok(line), (registry, ticks))),
+            Err(FeedError::Fault(fault)) => Some((Err(fault), (registry, ticks))),
+            Err(FeedError::Resynchronise(_)) => None,
+        }
+    });
+    Ok(lines(&home, stream::iter([Ok(first)]).chain(rest)))
+}
+
+async fn snapshot(State(home): State<Arc<Homeland>>) -> Result<Response, Refusal> {
+    home.registry.confirm_newest().await.map_err(Refusal::Failed)?;
+    let snapshot = snapshot_lines(&home.registry).map_err(Refusal::Failed)?;
+    let rest = stream::unfold(Some(snapshot), |snapshot| async move {
+        let mut snapshot = snapshot?;
+        match snapshot.next_line() {
+            Ok(Some(line)) => Some((Ok(line), Some(snapshot))),
+            Ok(None) => None,
+            Err(fault) => Some((Err(fault), None)),
+        }
+    });
+    Ok(lines(&home, rest))
+}
+
+/// Lines until the process stops.
+fn lines(home: &Homeland, lines: impl Stream<Item = Result<Vec<u8>, Fault>> + Send + 'static) -> Response {
+    let supervisor = home.supervisor.clone();
+    let stopping = Box::pin(async move { supervisor.stopping().await });
+    let body = Body::from_stream(lines.take_until(stopping));
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], body).into_response()
+}
+
+async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Response, Refusal> {
+    let repository: RepositoryName = parameter(&uri, "repository")?;
+    let reference: Reference = parameter(&uri, "reference")?;
+    let found = match home.registry.find_manifest(&repository, &reference).await {
+        Ok(found) => found,
+        Err(ManifestReadError::Unknown) => return Err(home.unknown()?),
+        Err(ManifestReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),
+    };
+    let bytes = home.registry.read_manifest(&found).await.map_err(Refusal::Failed)?;
+    let mut response = Response::new(Body::from(bytes));
+    let headers = response.headers_mut();
+    for (name, value) in [(CONTENT_TYPE, found.media_type.clone()), (DOCKER_CONTENT_DIGEST, found.digest.to_string())] {
+        let value = HeaderValue::from_str(&value).map_err(|_| Refusal::Malformed("its type is no header"))?;
+        headers.insert(name, value);
+    }
+    Ok(response)
+}
+
+async fn blob(
+    State(home): State<Arc<Homeland>>,
+    method: Method,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let repository: RepositoryName = parameter(&uri, "repository")?;
+    let digest: Digest = parameter(&uri, "digest")?;
+    let found = match home.registry.find_blob(&repository, &digest).await {
+        Ok(found) => found,
+        Err(BlobReadError::Unknown) => return Err(home.unknown()?),
+        Err(BlobReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),
+    };
+    let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
+    let range = range.map_or(RangeRequest::Whole, |range| RangeRequest::parse(range, found.size()));
+    let (status, stretch) = match &range {
+        RangeRequest::Whole => (StatusCode::OK, 0..found.size()),
+        RangeRequest::Part(stretch) => (StatusCode::PARTIAL_CONTENT, stretch.clone()),
+        RangeRequest::Unsatisfiable => return Err(Refusal::Malformed("the blob has no such bytes")),
+    };
+    let length = stretch.end - stretch.start;
+    let body = if method == Method::HEAD {
+        Body::empty()
+    } else {
+        let bytes = home.registry.stream_blob(&found, stretch).await;
+        Body::from_stream(bytes.map_err(|error| match error {
+            BlobReadError::Unknown => Refusal::Malformed("the blob went away"),
+            BlobReadError::Fault(fault) => Refusal::Failed(fault),
+        })?)
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    if let Some(range) = range.content_range(found.size()) {
+        let value = HeaderValue::from_str(&range).map_err(|_| Refusal::Malformed("no such range"))?;
+        headers.insert(CONTENT_RANGE, value);
+    }
+    Ok(response)
+}
+
+/// A value of the query. Names, tags and digests need no escaping in it.
+pub(super) fn parameter<T: FromStr>(uri: &Uri, name: &str) -> Result<T, Refusal> {
+    let pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let value = pairs.into_iter().find_map(|(key, value)| (key == name).then_some(value));
+    value.and_then(|value| value.parse().ok()).ok_or(Refusal::Malformed("the query is not what a mirror asks"))
+}
+
+impl Homeland {
+    fn unknown(&self) -> Result<Refusal, Refusal> {
+        let position = self.registry.metadata().query().and_then(|query| query.position());
+        position.map(Refusal::Unknown).map_err(|error| Refusal::Failed(error.into()))
+    }
+}
+
+impl From<FeedError> for Refusal {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Resynchronise(why) => Self::Resynchronise(why),
+            FeedError::Fault(fault) => Self::Failed(fault),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Unauthorized => {
+                (StatusCode::UNAUTHORIZED, "show a token of this registry: `roadstead mirror token` mints one\n")
+                    .into_response()
+            }
+            Self::Malformed(why) => (StatusCode::BAD_REQUEST, why).into_response(),
+            Self::Resynchronise(why) => (StatusCode::CONFLICT, why).into_response(),
+            Self::Unknown(Position { epoch, sequence }) => {
+                (StatusCode::NOT_FOUND, [(POSITION, format!("{epoch}-{sequence}"))]).into_response()
+            }
+            Self::Failed(fault) => {
+                debug!(reason = %fault, "a mirror could not be answered: {fault}");
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")]).into_response()
+            }
+        }
+    }
+}

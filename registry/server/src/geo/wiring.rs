@@ -1,0 +1,104 @@
+//! Makes a mirror out of the settings.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use roadstead_domain::Registry;
+use roadstead_geo::{Home, Mirror, Options, Siblings};
+use tokio_util::sync::CancellationToken;
+
+use super::client::HttpHome;
+use super::siblings::Leader;
+use super::trust::{BearerToken, HomeTrust};
+use crate::cluster::Transport;
+use crate::failure::Failure;
+use crate::settings::{Settings, Upstream};
+use crate::tasks::{Supervisor, TaskKind};
+use crate::watched::Watched;
+
+/// The mirror that the settings want, if they do; its tasks run.
+pub(crate) fn connect(
+    settings: &Settings,
+    registry: &Arc<Registry>,
+    content: Option<Arc<Transport>>,
+    supervisor: &Supervisor,
+) -> anyhow::Result<Option<Arc<Mirror>>> {
+    check(settings.upstream.as_ref(), registry)?;
+    let Some(upstream) = &settings.upstream else { return Ok(None) };
+    let home = HttpHome::new(upstream.clone(), token(upstream, supervisor)?, trust(upstream, supervisor)?);
+    let options = Options {
+        spool: settings.data.join("arriving"),
+        disk_reserve: settings.disk_reserve,
+        link_rate: upstream.rate,
+    };
+    let siblings = content
+        .map(|transport| Arc::new(Leader { metadata: registry.metadata().clone(), transport }) as Arc<dyn Siblings>);
+    let mirror = Mirror::new(Arc::clone(registry), Arc::new(home) as Arc<dyn Home>, siblings, options);
+    run(supervisor, TaskKind::Follow, &mirror, Mirror::follow);
+    run(supervisor, TaskKind::HomeWatch, &mirror, Mirror::watch);
+    run(supervisor, TaskKind::Movers, &mirror, Mirror::move_blobs);
+    run(supervisor, TaskKind::Inbox, &mirror, Mirror::resolve);
+    Ok(Some(mirror))
+}
+
+/// A mirror's facts are its home's, and no others: they are neither served as if they were nobody's, nor mixed with what
+/// was pushed here.
+fn check(upstream: Option<&Upstream>, registry: &Registry) -> anyhow::Result<()> {
+    let query = registry.metadata().query()?;
+    let has_content = !query.repositories(None, 1)?.is_empty();
+    match (upstream, query.following()?) {
+        (None, Some(_)) => Err(Failure::new(
+            "this data folder is a mirror's",
+            "set `upstream` to its home; this version cannot make a home of a mirror",
+        )
+        .because(anyhow::anyhow!("it has followed another registry, and there is no `upstream`"))),
+        (Some(_), None) if has_content => Err(Failure::new(
+            "this data folder is not a mirror's",
+            "start the mirror with an empty folder, and blobs in a folder or bucket of its own",
+        )
+        .because(anyhow::anyhow!("it has content that was pushed here, and there is an `upstream`"))),
+        _ => Ok(()),
+    }
+}
+
+fn run<F>(supervisor: &Supervisor, kind: TaskKind, mirror: &Arc<Mirror>, task: fn(Arc<Mirror>, CancellationToken) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mirror = Arc::clone(mirror);
+    supervisor.spawn(kind, move |stop| {
+        let running = task(Arc::clone(&mirror), stop);
+        async move {
+            running.await;
+            Ok(())
+        }
+    });
+}
+
+fn token(upstream: &Upstream, supervisor: &Supervisor) -> anyhow::Result<Arc<ArcSwap<BearerToken>>> {
+    let watched = Watched::<BearerToken, 1>::open([upstream.token.clone()]).map_err(|error| {
+        let next = "set `upstream-token-file` to a file with what `roadstead mirror token` printed at home";
+        Failure::new("cannot use the token for the upstream", next).because(error)
+    })?;
+    let watched = Arc::new(watched);
+    let slot = watched.slot();
+    supervisor.spawn(TaskKind::WatchFiles, move |_| Arc::clone(&watched).watch());
+    Ok(slot)
+}
+
+fn trust(upstream: &Upstream, supervisor: &Supervisor) -> anyhow::Result<Option<Arc<ArcSwap<HomeTrust>>>> {
+    if !upstream.is_https {
+        return Ok(None);
+    }
+    let next = "set `upstream-ca-file` to the PEM file of the CA that has signed home's certificate";
+    let unusable = |error: anyhow::Error| Failure::new("cannot tell who home is", next).because(error);
+    let Some(file) = &upstream.ca_file else {
+        let trust = HomeTrust::of_system().map_err(|error| unusable(error.into()))?;
+        return Ok(Some(Arc::new(ArcSwap::from_pointee(trust))));
+    };
+    let watched = Watched::<HomeTrust, 1>::open([file.clone()]).map_err(|error| unusable(error.into()))?;
+    let watched = Arc::new(watched);
+    let slot = watched.slot();
+    supervisor.spawn(TaskKind::WatchFiles, move |_| Arc::clone(&watched).watch());
+    Ok(Some(slot))
+}

@@ -1,0 +1,117 @@
+//! A home region and its mirror, as processes with a link between them.
+
+mod history;
+mod outages;
+mod pulls;
+mod transfers;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{Client, Link, Roadstead, Setup, Wan, sha256, until};
+
+/// What comes over a link takes moments; a machine that is busy with other tests takes longer.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Home, a mirror of it, and the link between them.
+struct Regions {
+    home: Roadstead,
+    wan: Wan,
+    mirror: Roadstead,
+}
+
+impl Regions {
+    async fn start(link: Link) -> Self {
+        Self::start_with(link, Setup::filesystem(), Setup::filesystem()).await
+    }
+
+    async fn start_with(link: Link, home: Setup, mirror: Setup) -> Self {
+        let home = home.start().await;
+        let wan = Wan::to(home.address(), link).await;
+        let mirror = mirror_of(&home, &wan.endpoint(), mirror).await.start().await;
+        let regions = Self { home, wan, mirror };
+        until("the mirror has heard of home", PATIENCE, async || {
+            regions.lag().await["home_is_there"].as_bool()?.then_some(())
+        })
+        .await;
+        regions
+    }
+
+    /// What the mirror says of itself.
+    async fn lag(&self) -> Value {
+        let printed = self.mirror.subcommand("status").arg("--json").succeeds().await;
+        serde_json::from_str::<Value>(&printed).expect("a status in JSON")["mirror"].clone()
+    }
+
+    /// Waits until everything that home has is at the mirror.
+    async fn until_level(&self) {
+        let newest = newest(&self.home).await;
+        until("the mirror has everything", PATIENCE, async || {
+            let lag = self.lag().await;
+            let (changes, blobs) = (lag["lag_changes"].as_u64()?, lag["lag_blobs"].as_u64()?);
+            let is_heard = lag["home_is_there"].as_bool()?;
+            let received = status(&self.mirror).await["mirror"]["received_sequence"].as_u64()?;
+            (is_heard && changes == 0 && blobs == 0 && received >= newest).then_some(())
+        })
+        .await;
+    }
+
+    /// Cuts the link, and waits until the mirror has noticed.
+    async fn cut(&self) {
+        self.wan.cut();
+        until("the mirror notices", PATIENCE, async || (self.lag().await["home_is_there"] == false).then_some(()))
+            .await;
+    }
+
+    async fn reunite(&self) {
+        self.wan.mend();
+        until("the mirror hears of home", PATIENCE, async || (self.lag().await["home_is_there"] == true).then_some(()))
+            .await;
+    }
+}
+
+/// A setup that follows `home` at `url`.
+async fn mirror_of(home: &Roadstead, url: &str, mirror: Setup) -> Setup {
+    let token = home.command("mirror token test").succeeds().await;
+    let file = mirror.data().with_file_name("token");
+    std::fs::write(&file, token).expect("the token's file");
+    mirror.flag("--upstream", url).flag("--upstream-token-file", &file.display().to_string())
+}
+
+async fn status(registry: &Roadstead) -> Value {
+    let printed = registry.subcommand("status").arg("--json").succeeds().await;
+    serde_json::from_str(&printed).expect("a status in JSON")
+}
+
+/// The newest change of a registry.
+async fn newest(registry: &Roadstead) -> u64 {
+    status(registry).await["changes"]["sequence"].as_u64().expect("a sequence")
+}
+
+/// Waits until a tag at the mirror points at these bytes.
+async fn until_tag(client: &Client, repository: &str, tag: &str, manifest: &[u8]) {
+    until("the tag has moved", PATIENCE, async || {
+        let reply = client.manifest(repository, tag).await;
+        (reply.status == 200 && reply.body == manifest).then_some(())
+    })
+    .await;
+}
+
+/// Pulls what a tag points at, whole, and says what it was; `None` if there is no such tag.
+async fn pull_whole(client: &Client, repository: &str, tag: &str) -> Option<String> {
+    let reply = client.manifest(repository, tag).await;
+    if reply.status == 404 {
+        return None;
+    }
+    let manifest = reply.status(200);
+    let digest = sha256(&manifest.body);
+    let document = manifest.json();
+    let layers = document["layers"].as_array().expect("layers").iter();
+    for descriptor in std::iter::once(&document["config"]).chain(layers) {
+        let named = descriptor["digest"].as_str().expect("a digest");
+        let blob = client.blob(repository, named).await.status(200);
+        assert_eq!(sha256(&blob.body), named, "{repository}:{tag}");
+    }
+    Some(digest)
+}

@@ -1,0 +1,144 @@
+//! Home is lost, the mirror is lost, the link is lost (P6, P8).
+
+use super::{PATIENCE, Regions, newest, status, until_tag};
+use crate::harness::{Image, Link, Setup, until};
+
+#[tokio::test]
+async fn claim_13_and_p6_a_mirror_goes_on_when_home_is_killed_and_again_when_it_is_back() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(1, &[1_000, 9 << 20]);
+    regions.home.client().push_image("team/app", "v1", &image).await;
+    regions.until_level().await;
+    regions.home.kill();
+    regions.mirror.client().pull_image("team/app", "v1", &image).await;
+    // A restart of its own needs no home either.
+    regions.mirror.kill();
+    regions.mirror.restart().await;
+    regions.mirror.client().pull_image("team/app", "v1", &image).await;
+    regions.mirror.client().manifest("team/app", "never").await.status(404);
+    regions.home.restart().await;
+    let next = Image::random(2, &[500]);
+    regions.home.client().push_image("team/app", "v2", &next).await;
+    until_tag(&regions.mirror.client(), "team/app", "v2", &next.manifest).await;
+    regions.mirror.assert_unharmed();
+}
+
+#[tokio::test]
+async fn claim_9_a_mirror_that_is_killed_in_the_middle_of_a_transfer_goes_on_from_its_last_checkpoint() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    let size: usize = 64 << 20;
+    let image = Image::random(1, &[size]);
+    regions.wan.change(Link::new(20, 12 << 20));
+    let home = regions.home.client();
+    home.push_image("team/app", "v1", &image).await;
+    let wan = &regions.wan;
+    until("most of it has come", PATIENCE, async || (wan.carried_back() > size as u64 * 3 / 4).then_some(())).await;
+    regions.mirror.kill();
+    regions.wan.reset();
+    regions.wan.change(Link::SHORT);
+    let before = regions.wan.carried_back();
+    regions.mirror.restart().await;
+    regions.until_level().await;
+    let after = regions.wan.carried_back() - before;
+    // What is sent again are the six chunks that were in flight, and what the last second had not made durable.
+    assert!(after < size as u64 * 3 / 4, "{after} bytes of {size} were sent after the restart, {before} before");
+    regions.cut().await;
+    regions.mirror.client().pull_image("team/app", "v1", &image).await;
+}
+
+#[tokio::test]
+async fn p9_a_region_that_was_cut_off_catches_up_with_all_that_happened_meanwhile() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    let (home, mirror) = (regions.home.client(), regions.mirror.client());
+    let first = Image::random(0, &[1_000]);
+    home.push_image("team/app", "latest", &first).await;
+    regions.until_level().await;
+    for round in 1..4 {
+        regions.cut().await;
+        let image = Image::random(round, &[1_000, 70_000]);
+        for tag in ["latest", "next", &format!("v{round}")] {
+            home.push_image("team/app", tag, &image).await;
+        }
+        if round == 2 {
+            // Whoever is cut off may also be restarted.
+            regions.mirror.kill();
+            regions.mirror.restart().await;
+        }
+        assert!(mirror.manifest("team/app", &format!("v{round}")).await.status == 404);
+        regions.reunite().await;
+        regions.until_level().await;
+        mirror.pull_image("team/app", "latest", &image).await;
+        mirror.pull_image("team/app", &format!("v{round}"), &image).await;
+    }
+    assert_eq!(mirror.tags("team/app").await, home.tags("team/app").await);
+}
+
+/// A home that was restored has another history, of which the mirror's cursor says nothing: it compares itself with it,
+/// and serves all the while.
+#[tokio::test]
+async fn claim_12_a_mirror_compares_itself_with_a_home_that_was_restored() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    let home = regions.home.client();
+    let (kept, lost, newer) = (Image::random(1, &[1_000, 70_000]), Image::random(2, &[2_000]), Image::random(3, &[10]));
+    home.push_image("team/app", "v1", &kept).await;
+    home.push_image("other/app", "v1", &kept).await;
+    let sequence = newest(&regions.home).await;
+    home.push_image("team/app", "v2", &lost).await;
+    home.push_image("gone/app", "v1", &lost).await;
+    regions.until_level().await;
+    assert!(regions.home.terminate().await.success());
+    std::fs::remove_dir_all(regions.home.data().join("metadata")).expect("the facts are lost");
+    let restore = regions.home.setup().offline(&["restore"]).arg("--sequence").arg(sequence.to_string());
+    restore.succeeds().await;
+    regions.home.restart().await;
+    let home = regions.home.client();
+    home.push_image("team/app", "v3", &newer).await;
+    let mirror = regions.mirror.client();
+    until("the mirror has compared itself", PATIENCE, async || {
+        let is_gone = mirror.manifest("team/app", "v2").await.status == 404;
+        (is_gone && mirror.manifest("team/app", "v3").await.status == 200).then_some(())
+    })
+    .await;
+    regions.until_level().await;
+    mirror.pull_image("team/app", "v1", &kept).await;
+    mirror.pull_image("other/app", "v1", &kept).await;
+    mirror.pull_image("team/app", "v3", &newer).await;
+    assert_eq!(mirror.tags("team/app").await, ["v1", "v3"]);
+    assert!(mirror.tags("gone/app").await.is_empty());
+    assert_eq!(status(&regions.mirror).await["mirror"]["comparing"], false);
+}
+
+/// A mirror of several replicas: any of them serves what has not arrived, and another goes on when the one that follows
+/// is killed.
+#[tokio::test]
+async fn a_mirror_of_three_replicas_goes_on_when_the_one_that_follows_is_killed() {
+    let home = Setup::filesystem().start().await;
+    let url = home.base().to_owned();
+    let token = home.command("mirror token test").succeeds().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, token).expect("the token's file");
+    let setup =
+        || Setup::filesystem().flag("--upstream", &url).flag("--upstream-token-file", &file.display().to_string());
+    let mut mirror = crate::harness::Cluster::start(3, setup).await;
+    let image = Image::random(1, &[1_000, 9 << 20]);
+    home.client().push_image("team/app", "v1", &image).await;
+    for replica in &mirror.replicas {
+        until_tag(&replica.client(), "team/app", "v1", &image.manifest).await;
+        replica.client().pull_image("team/app", "v1", &image).await;
+    }
+    let leader = mirror.leader().await;
+    mirror.replicas[leader].kill();
+    let next = Image::random(2, &[1_000]);
+    home.client().push_image("team/app", "v2", &next).await;
+    for (index, replica) in mirror.replicas.iter().enumerate().filter(|(index, _)| *index != leader) {
+        until_tag(&replica.client(), "team/app", "v2", &next.manifest).await;
+        until("its facts have it", PATIENCE, async || {
+            let lag = status(replica).await;
+            (lag["mirror"]["lag_changes"] == 0 && lag["mirror"]["lag_blobs"] == 0).then_some(())
+        })
+        .await;
+        replica.client().pull_image("team/app", "v2", &next).await;
+        assert_ne!(index, leader);
+    }
+}
