@@ -193,6 +193,11 @@ state = '{folder}/run'
             "enforceNodeAllocatable": [],
             "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
             "failSwapOn": false,
+            // Images that were loaded stay, however full the machine's disk is.
+            "imageGCHighThresholdPercent": 100,
+            // Tests pull by another name, and with a login, what every node has from its start. The kubelet would then
+            // ask everybody else for that login.
+            "imagePullCredentialsVerificationPolicy": "NeverVerify",
             // Nothing measures file systems here.
             "localStorageCapacityIsolation": false,
             "nodeStatusUpdateFrequency": "4s",
