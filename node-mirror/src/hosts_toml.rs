@@ -90,7 +90,7 @@ mod tests {
             authority: Some(authority),
         };
         let fallback = Some("https://registry.example.com".to_owned());
-        let host = Host { host: "registry.example.com".to_owned(), fallback, mirrors: vec![mirror] };
+        let host = Host { name: "registry.example.com".to_owned(), fallback, mirrors: vec![mirror] };
         let files = files(&host).unwrap();
         assert_eq!(files[0], ("roadstead-0.crt".to_owned(), b"PEM".to_vec()));
         let (name, text) = &files[1];

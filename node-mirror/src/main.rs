@@ -68,11 +68,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
     }
     let mut restored = Ok(());
     for host in &settings.hosts {
-        match HostFolder::new(&arguments.hosts_dir, &host.host).restore() {
-            Ok(true) => info!(host = host.host, "put back what was found"),
-            Ok(false) => warn!(host = host.host, "left as it is: somebody has changed it since"),
+        match HostFolder::new(&arguments.hosts_dir, &host.name).restore() {
+            Ok(true) => info!(host = host.name, "put back what was found"),
+            Ok(false) => warn!(host = host.name, "left as it is: somebody has changed it since"),
             // The others are put back all the same.
-            Err(error) => restored = Err(error).with_context(|| format!("{} is not put back", host.host)),
+            Err(error) => restored = Err(error).with_context(|| format!("{} is not put back", host.name)),
         }
     }
     restored
@@ -81,14 +81,14 @@ async fn run(arguments: &Arguments) -> Result<()> {
 /// Brings every host up to date. What fails is tried again at the next look.
 fn write_all(settings: &Settings, arguments: &Arguments, is_first: bool) {
     for host in &settings.hosts {
-        let folder = HostFolder::new(&arguments.hosts_dir, &host.host);
+        let folder = HostFolder::new(&arguments.hosts_dir, &host.name);
         let written = hosts_toml::files(host).and_then(|files| folder.write(&files, is_first));
         match written {
-            Ok(Outcome::Written) => info!(host = host.host, "pulls go by way of the mirror"),
+            Ok(Outcome::Written) => info!(host = host.name, "pulls go by way of the mirror"),
             Ok(Outcome::AsItWas) => {}
             Ok(Outcome::SomebodyElses) if is_first => {}
-            Ok(Outcome::SomebodyElses) => warn!(host = host.host, "somebody else has written it: left alone"),
-            Err(error) => error!(host = host.host, "{error:#}"),
+            Ok(Outcome::SomebodyElses) => warn!(host = host.name, "somebody else has written it: left alone"),
+            Err(error) => error!(host = host.name, "{error:#}"),
         }
     }
 }

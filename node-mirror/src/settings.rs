@@ -15,7 +15,8 @@ pub(crate) struct Settings {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Host {
     /// `registry.example.com`, or `registry.example.com:5000`.
-    pub(crate) host: String,
+    #[serde(rename = "host")]
+    pub(crate) name: String,
     /// Where runtimes go when no mirror has what they want. Without it, to the host itself.
     pub(crate) fallback: Option<String>,
     /// Asked one after the other.
@@ -51,7 +52,7 @@ impl Settings {
 
     fn parse(text: &[u8]) -> Result<Self> {
         let settings: Self = serde_json::from_slice(text)?;
-        for Host { host, fallback, mirrors } in &settings.hosts {
+        for Host { name: host, fallback, mirrors } in &settings.hosts {
             // It becomes the name of a folder.
             let plain = host.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-:_".contains(letter));
             ensure!(

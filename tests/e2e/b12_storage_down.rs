@@ -17,7 +17,7 @@ async fn run() -> Result<()> {
     let registry = Registry::new(&world, "b12", "home");
     registry.create().await?;
     let client = registry.client().await?;
-    let digest = client.push("app", "1", &[7; 100_000]).await?;
+    let digest = client.push("app", "1", &vec![7; 100_000]).await?;
     watch.lap("three voters, an image pushed");
     world.cluster.stop_storage().await?;
     let seen = until_unreachable(&registry).await;
@@ -28,7 +28,7 @@ async fn run() -> Result<()> {
     registry.is_ready().await?;
     ensure!(restarts(&registry).await? == 0, "pods were restarted");
     ensure!(client.pull("app", "1").await? == digest, "it is another image");
-    client.push("app", "2", &[8; 100_000]).await?;
+    client.push("app", "2", &vec![8; 100_000]).await?;
     watch.lap("the S3 server is back: Ready, pulled and pushed again");
     world.remove_namespace("b12").await
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval};
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a client goes on trying, as container engines do.
-const RETRIES: Duration = Duration::from_secs(60);
+const RETRIES: Duration = Duration::from_mins(1);
 
 /// A client of a registry that tries again when a connection breaks or the answer is 5xx, as real ones do.
 #[derive(Clone)]

@@ -28,6 +28,8 @@ impl Ledger {
     /// Pushes and pulls while `happens` does. Every push and every pull must succeed in the end, and all that was
     /// acknowledged must be there afterwards.
     pub(crate) async fn during<T>(&self, happens: impl Future<Output = Result<T>>) -> Result<T> {
+        self.is_over.set(false);
+        let before = self.acknowledged.borrow().len();
         let until_then = async {
             let happened = happens.await;
             self.is_over.set(true);
@@ -37,6 +39,7 @@ impl Ledger {
         // What happened says more of why than the load that suffered of it.
         let happened = happened?;
         load.context("a client failed meanwhile")?;
+        ensure!(self.acknowledged.borrow().len() > before, "nothing was pushed meanwhile");
         self.compare().await?;
         Ok(happened)
     }
@@ -60,7 +63,6 @@ impl Ledger {
 
     async fn compare(&self) -> Result<()> {
         let acknowledged = self.acknowledged.borrow().clone();
-        ensure!(!acknowledged.is_empty(), "nothing was pushed meanwhile");
         for (tag, digest) in &acknowledged {
             let found = self.client.pull(REPOSITORY, tag).await.with_context(|| format!("{tag} was acknowledged"))?;
             ensure!(found == *digest, "{tag} was acknowledged as {digest} and is {found}");

@@ -93,8 +93,8 @@ impl Api {
     }
 
     /// Merges a patch into the object at a path.
-    pub async fn merge(&self, path: &str, patch: &Value) -> Result<Value> {
-        self.json(Method::PATCH, path, "application/merge-patch+json", patch).await
+    pub async fn merge(&self, path: &str, changes: &Value) -> Result<Value> {
+        self.json(Method::PATCH, path, "application/merge-patch+json", changes).await
     }
 
     /// Deletes the object at a path, if it is there. It may go some time later.

@@ -193,7 +193,7 @@ impl Cluster {
     /// Starts a program on the hub that runs until the cluster is taken down.
     pub fn daemon(&self, program: &Path, arguments: &[&str], log: &str) -> Result<()> {
         let tool = Tool::in_network(&self.site.hub(), "env")?.arg(program);
-        let tool = arguments.iter().fold(tool, |tool, argument| tool.arg(argument));
+        let tool = arguments.iter().fold(tool, Tool::arg);
         tool.daemon(&self.site.file(log)).map(drop)
     }
 

@@ -79,7 +79,7 @@ impl Image {
         };
         let mut image = Self::new(&format!("lab.local/roadstead:{tag}"), &[]);
         image.entrypoint = serde_json::from_str(value("ENTRYPOINT ")?)?;
-        image.user = value("USER ")?.to_owned();
+        value("USER ")?.clone_into(&mut image.user);
         image.add(Path::new("/etc/ssl/certs/ca-certificates.crt"), "/etc/ssl/certs/ca-certificates.crt");
         let binaries = stage.lines().filter_map(|line| line.strip_prefix("COPY --from=build ")?.split_once(' '));
         for (_, target) in binaries.filter(|(source, _)| source.starts_with("/out/")) {

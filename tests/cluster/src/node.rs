@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -70,9 +71,9 @@ impl Node {
             if fs::create_dir(path).is_ok() {
                 fs::write(self.site.file(&format!("made-{number}")), path)?;
             }
-            script += &format!("mount --bind {} {path}\n", own.display());
+            writeln!(script, "mount --bind {} {path}", own.display())?;
         }
-        script += &format!("echo $$ > {}\nexec sleep infinity\n", self.holder_file().display());
+        writeln!(script, "echo $$ > {}\nexec sleep infinity", self.holder_file().display())?;
         Tool::in_network(&self.site.node(self.number), "unshare")?
             .args("--mount --propagation private sh -ec")
             .arg(script)
@@ -192,6 +193,11 @@ state = '{folder}/run'
             "enforceNodeAllocatable": [],
             "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
             "failSwapOn": false,
+            // Images that were loaded stay, however full the machine's disk is.
+            "imageGCHighThresholdPercent": 100,
+            // Tests pull by another name, and with a login, what every node has from its start. The kubelet would then
+            // ask everybody else for that login.
+            "imagePullCredentialsVerificationPolicy": "NeverVerify",
             // Nothing measures file systems here.
             "localStorageCapacityIsolation": false,
             "nodeStatusUpdateFrequency": "4s",

@@ -10,14 +10,14 @@ use crate::api::Api;
 use crate::command::say;
 use crate::site::Site;
 
-/// The StorageClass that is the cluster's default.
+/// The `StorageClass` that is the cluster's default.
 const CLASS: &str = "local";
 const PROVISIONER: &str = "roadstead.test/local";
 
 /// How often claims and volumes are looked at.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Makes the StorageClass of the volumes that [`provision`] makes.
+/// Makes the `StorageClass` of the volumes that [`provision`] makes.
 pub(crate) async fn make_class(api: &Api) -> Result<()> {
     let class = json!({
         "apiVersion": "storage.k8s.io/v1",

@@ -60,7 +60,7 @@ pub(crate) async fn start_dns(site: &Site, api: &Api) -> Result<()> {
     publish(api, "kube-system", "kube-dns", Some(Site::DNS_SERVICE.to_string()), &ports).await
 }
 
-/// Starts MinIO on the hub with one empty bucket, and makes it a Service.
+/// Starts `MinIO` on the hub with one empty bucket, and makes it a Service.
 pub(crate) async fn start_storage(site: &Site, api: &Api) -> Result<()> {
     start_minio(site).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "minio"}});
@@ -68,7 +68,7 @@ pub(crate) async fn start_storage(site: &Site, api: &Api) -> Result<()> {
     publish(api, "minio", "minio", None, &[("s3", "TCP", 9000)]).await
 }
 
-/// Starts MinIO, with what it held if it ran before, and returns its process id.
+/// Starts `MinIO`, with what it held if it ran before, and returns its process id.
 pub(crate) async fn start_minio(site: &Site) -> Result<u32> {
     let data = site.file("minio");
     // A folder of a bucket that is there when it starts is a bucket.
