@@ -129,7 +129,7 @@ async fn p12_a_voter_that_the_others_need_is_not_removed() {
     let in_contact = |members: &Value| members["quorum"]["in_contact"] == 2;
     until_members(&cluster, leader, "the leader misses it", in_contact).await;
     let told = refused(&cluster, needed, &format!("members remove {needed_node}")).await;
-    for words in ["there are 2 voters, of which 2 must agree, and 1 are in contact", "remove them first"] {
+    for words in ["there are 2 voters, of which 2 must agree, and 1 is in contact", "remove them first"] {
         assert!(told.contains(words), "{told}");
     }
     let told = refused(&cluster, needed, &format!("leadership transfer --to {silent_node}")).await;

@@ -114,6 +114,38 @@ async fn p3_compare_and_set_lets_one_win() {
     }
 }
 
+/// `If-Match: *` moves a tag that is there, and makes none (RFC 9110, section 13.1.1).
+#[tokio::test]
+async fn p3_a_tag_that_must_exist_is_moved_and_never_made() {
+    let registry = Setup::filesystem().start().await;
+    let client = registry.client();
+    let [first, second] = [1, 2].map(|seed| Image::random(seed, &[100]));
+    for image in [&first, &second] {
+        client.push_image("team/app", &image.digest(), image).await;
+    }
+    let put = async |reference: &str, image: &Image, condition: &str| {
+        let request = client.put(&format!("/v2/team/app/manifests/{reference}")).header("if-match", condition);
+        request.header("content-type", MEDIA_TYPE_IMAGE).body(image.manifest.to_vec()).send().await
+    };
+    let refused = put("stable", &first, "*").await.status(412).json();
+    assert_eq!(refused["errors"][0]["code"], "PRECONDITION");
+    client.manifest("team/app", "stable").await.status(404);
+    client.put_manifest("team/app", "stable", MEDIA_TYPE_IMAGE, &first.manifest).await.status(201);
+    for _ in 0..2 {
+        put("stable", &second, "*").await.status(201);
+        assert_eq!(client.manifest("team/app", "stable").await.status(200).body, second.manifest);
+    }
+    put(&second.digest(), &second, "*").await.status(201);
+    let third = Image::random(3, &[]);
+    for blob in third.blobs() {
+        client.push_blob("team/app", blob).await;
+    }
+    put(&third.digest(), &third, "*").await.status(412);
+    client.delete("/v2/team/app/manifests/stable").send().await.status(202);
+    put("stable", &second, "*").await.status(412);
+    put("stable", &second, "not quoted").await.status(400);
+}
+
 /// Whoever pulls after a push was acknowledged sees it, or something newer.
 #[tokio::test]
 async fn p3_a_pull_after_a_push_sees_it_or_something_newer() {

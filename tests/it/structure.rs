@@ -18,7 +18,10 @@ const IMPORTS: [(&str, &[&str]); 9] = [
     ),
     ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-simulation", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
-    ("roadstead-tests", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
+    (
+        "roadstead-tests",
+        &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-simulation"],
+    ),
 ];
 
 /// Others' crates that only one of ours may name.

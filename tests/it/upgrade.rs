@@ -5,6 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
+use roadstead_metadata::{Level, Levels, Metadata, Options};
+
 use crate::harness::{Client, Image, MEDIA_TYPE_IMAGE, Setup, Upload, Workbench, repository_root, sha256};
 
 /// The formats of released data folders, each with an archive of that name.
@@ -121,5 +123,34 @@ async fn the_data_folder_of_a_later_release_is_refused_with_what_to_do() {
     assert!(!status.success());
     for word in ["9.8.7", "format 7", "format 1", "next: "] {
         assert!(log.contains(word), "no {word:?} in\n{log}");
+    }
+}
+
+/// A later release ran here and did what this one does not read: the format of the folder is the same, and what is in it
+/// may be anything.
+#[tokio::test]
+async fn the_data_folder_of_a_cluster_that_uses_more_is_refused_with_what_to_do() {
+    let setup = setup();
+    let mut registry = setup.clone().start().await;
+    registry.client().push_image("team/app", "v1", &Image::random(1, &[100])).await;
+    let level = registry.subcommand("status").succeeds().await;
+    let level = level.lines().find(|line| line.starts_with("level ")).expect("a line").to_owned();
+    assert!(level.contains(&format!("{}, which is all that this release knows", Level::NEWEST)), "{level}");
+    assert!(registry.terminate().await.success());
+
+    let later = Level(Level::NEWEST.0 + 1);
+    let levels = Levels { reads: later, ..Levels::OF_THIS_BUILD };
+    let options = Options { levels, ..Options::new(setup.data().join("metadata"), [1, 2]) };
+    let metadata = Metadata::open(options).await.expect("it opens");
+    assert_eq!(metadata.status().level, later);
+    metadata.shutdown().await.expect("an orderly end");
+    drop(metadata);
+
+    let (status, log) = setup.refuses().await;
+    assert!(!status.success());
+    let facts = format!("the facts are at level {later}");
+    let reads = format!("reads up to level {}", Level::NEWEST);
+    for words in [&*facts, &reads, "roadstead restore", "next: start the release that wrote it, or a later one"] {
+        assert!(log.contains(words), "no {words:?} in\n{log}");
     }
 }

@@ -92,6 +92,8 @@ async fn p3_preconditions_decide_which_push_wins() {
     let world = World::new().await;
     push_blobs(&world, &repository("app"), &[b"{}", b"layer"]).await;
     let (first, second) = (image(b"layer", 1), image(b"layer", 2));
+    let error = put(&world, "app", "v1", &first, Precondition::Exists).await.expect_err("nothing was there");
+    assert!(matches!(error, ManifestPutError::PreconditionFailed), "{error:?}");
     put(&world, "app", "v1", &first, Precondition::Absent).await.expect("nothing was there");
     let error = put(&world, "app", "v1", &second, Precondition::Absent).await.expect_err("something is");
     assert!(matches!(error, ManifestPutError::PreconditionFailed), "{error:?}");
@@ -99,6 +101,7 @@ async fn p3_preconditions_decide_which_push_wins() {
     put(&world, "app", "v1", &second, expected).await.expect_err("it is the first");
     let expected = Precondition::Match(vec![sha256(first.bytes())]);
     put(&world, "app", "v1", &second, expected).await.expect("it is the first");
+    put(&world, "app", "v1", &first, Precondition::Exists).await.expect("something is there");
 }
 
 #[tokio::test]

@@ -22,16 +22,16 @@ use crate::state::rows::{
     MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
 };
 use crate::{
-    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, Arrival, BeginCompletion,
-    BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused, ChangeKind, CheckpointUpload, ClaimUpload,
-    ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command, CommandId, CondemnKeys, DeleteManifest,
-    DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror, Envelope, Epoch, Examined, ExpireUploads,
-    FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History, LinkBlob, LinkBlobRefused, Linked, LogTime,
-    ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NewManifest,
-    OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused, ResolveManifest,
-    ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused,
-    UnlinkBlob, UnlinkBlobRefused, VolumeId,
+    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
+    AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
+    ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command,
+    CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror,
+    Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History,
+    Level, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused,
+    MovedTag, Multipart, NameFirstVolume, NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest,
+    PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys,
+    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail,
+    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -93,14 +93,12 @@ fn commands_of_the_registry_itself() -> Vec<(&'static str, Command)> {
     vec![
         ("allocate-node", AllocateNode { volume: VolumeId(9) }.into()),
         ("name-first-volume", NameFirstVolume { volume: VolumeId(9) }.into()),
+        ("announce-level", AnnounceLevel { node: 300, reads: Level(2), members: BTreeSet::from([1, 300]) }.into()),
         ("begin-history", BeginHistory { history: Uuid::from_u128(1), storage: Uuid::from_u128(2) }.into()),
     ]
 }
 
-#[test]
-fn golden_commands() {
-    let (upload, epoch) = step();
-    let tail = Some(Tail::Object { key: tail_key(1), size: 5 });
+fn put_manifest_commands() -> Vec<(&'static str, Command)> {
     let plain = PutManifest::new(verified(1), new_manifest(1));
     let full = NewManifest {
         content: ManifestContent::Object(manifest_key()),
@@ -112,6 +110,19 @@ fn golden_commands() {
         ..new_manifest(1)
     };
     let absent = NewManifest { precondition: Precondition::Absent, ..new_manifest(1) };
+    let exists = NewManifest { precondition: Precondition::Exists, ..new_manifest(1) };
+    vec![
+        ("put-manifest", plain.into()),
+        ("put-manifest-full", PutManifest::new(verified(1), full).into()),
+        ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
+        ("put-manifest-exists", PutManifest::new(verified(1), exists).into()),
+    ]
+}
+
+#[test]
+fn golden_commands() {
+    let (upload, epoch) = step();
+    let tail = Some(Tail::Object { key: tail_key(1), size: 5 });
     let commands: Vec<(&str, Command)> = vec![
         ("reserve-keys", ReserveKeys { keys: vec![key(1), tail_key(2), manifest_key()] }.into()),
         ("open-upload", open_upload(1).into()),
@@ -154,24 +165,22 @@ fn golden_commands() {
         ("forget-keys", ForgetKeys { keys: vec![key(1)] }.into()),
         ("mount-blob", MountBlob { repository: repository(1), digest: digest(1), from: repository(2) }.into()),
         ("unlink-blob", UnlinkBlob { repository: repository(1), digest: digest(1) }.into()),
-        ("put-manifest", plain.into()),
-        ("put-manifest-full", PutManifest::new(verified(1), full).into()),
-        ("put-manifest-absent", PutManifest::new(verified(1), absent).into()),
+    ];
+    let others = vec![
         ("delete-manifest", DeleteManifest { repository: repository(1), digest: digest(1) }.into()),
         ("touch-blob", TouchBlob { repository: repository(1), digest: digest(1) }.into()),
         ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
     ];
-    let commands: Vec<_> = [commands, other_commands()].concat();
+    let manifests = put_manifest_commands();
+    let rest =
+        [others, commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat();
+    let commands: Vec<_> = [commands, manifests, rest].concat();
     let named: BTreeSet<_> = commands.iter().map(|(_, command)| command.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     let envelopes = commands.into_iter().map(|(name, command)| {
         (name, Envelope { id: CommandId(0x0123_4567_89ab_cdef), at: LogTime(1_700_000_000_000), command })
     });
     check("commands", &envelopes.collect::<Vec<_>>());
-}
-
-fn other_commands() -> Vec<(&'static str, Command)> {
-    [commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat()
 }
 
 fn mirror_commands() -> Vec<(&'static str, Command)> {
@@ -326,6 +335,8 @@ fn golden_outcomes() {
         ("allocate-node", Outcome::AllocateNode(Ok(300))),
         ("name-first-volume", Outcome::NameFirstVolume(Ok(()))),
         ("begin-history", Outcome::BeginHistory(Ok(history()))),
+        ("announce-level", Outcome::AnnounceLevel(Ok(Level(2)))),
+        ("announce-level-less", Outcome::AnnounceLevel(Err(AnnounceLevelRefused::ReadsLess(Level(300))))),
         ("set-quarantine", Outcome::SetQuarantine(Ok(true))),
     ];
     let outcomes = [outcomes.to_vec(), mirror_outcomes()].concat();
@@ -341,6 +352,7 @@ fn golden_rows() {
     let position = Position { epoch: 1, sequence: 300 };
     check("head", &[("head", Head { position, time, uploads_open: 2, dedup_since: LogTime(5) })]);
     check("repository", &[("repository", RepositoryRow { manifests: 1, tags: 2, blobs: 300 })]);
+    check("level", &[("level", Level(300))]);
     check::<Digest>("tag", &[("tag", digest(1))]);
     let ManifestContent::Inline(bytes) = new_manifest(1).content else { unreachable!() };
     let manifest = |content, subject| ManifestRow {

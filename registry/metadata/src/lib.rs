@@ -17,6 +17,7 @@ mod encoding;
 mod feed;
 mod folder_format;
 mod identity;
+mod level;
 mod log_clock;
 mod metadata;
 mod peer;
@@ -26,20 +27,21 @@ mod snapshot;
 mod state;
 
 pub use command::{
-    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, Arrival, BeginCompletion,
-    BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload, ClaimUpload, ClaimUploadRefused,
-    CollectBlobs, Collected, Command, CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag,
-    DeleteTagRefused, DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused,
-    ForgetKeys, ForsakeBlob, History, Incarnation, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent,
-    ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NeverRefused, NewManifest,
-    OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused, ResolveManifest,
-    ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused,
-    UnlinkBlob, UnlinkBlobRefused,
+    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
+    AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
+    CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected, Command, CommandId, CondemnKeys,
+    DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror, Envelope, Epoch, Examined,
+    ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History, Incarnation, LinkBlob,
+    LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused, MovedTag, Multipart,
+    NameFirstVolume, NeverRefused, NewManifest, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition,
+    PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer,
+    ReserveKeys, ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, TagManifest,
+    TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};
 pub use identity::Identity;
+pub use level::{LaterLevel, Level, Levels};
 pub use metadata::{
     CheckpointError, ClusterOptions, Metadata, OpenError, Options, ProposeError, ReadError, Role, ShutdownError, Status,
 };

@@ -9,12 +9,11 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::encoding::encode;
 use crate::raft::Group;
 use crate::{
     AnnounceError, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope, History,
-    Identity, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation, PeerTransport, Position, Query,
-    QueryError, Snapshot, VolumeId,
+    Identity, LaterLevel, Level, Levels, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation,
+    PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
 };
 
 /// Where the facts are kept, and with how much memory.
@@ -40,6 +39,8 @@ pub struct Options {
     pub disk: Arc<dyn Disk>,
     /// What this replica's share of chance is drawn from, as long as it runs: random.
     pub seed: u64,
+    /// What this build reads.
+    pub levels: Levels,
     /// How this replica speaks with others; without it, it is a group of one.
     pub cluster: Option<ClusterOptions>,
 }
@@ -93,6 +94,7 @@ impl Options {
             new_cluster: ClusterId(cluster),
             disk: Arc::new(LocalDisk),
             seed: Uuid::from_u128(volume).as_u64_pair().1,
+            levels: Levels::OF_THIS_BUILD,
             cluster: None,
         }
     }
@@ -129,6 +131,9 @@ pub enum OpenError {
         /// The release that wrote to it last.
         writer: String,
     },
+    /// The facts, or those of the cluster that it was to join, use what this release does not read.
+    #[error(transparent)]
+    Later(#[from] LaterLevel),
     /// A file is damaged; the message says which, where, and what to do.
     #[error("{0}")]
     Damaged(String),
@@ -147,6 +152,19 @@ pub enum ProposeError {
     /// answer 503; never assume either.
     #[error("the change may or may not be applied: {0}")]
     Unknown(String),
+    /// It was not applied, nor ever will be: there may be replicas that cannot read it. Propose it again when the level
+    /// in force is high enough, which it is soon after all of them have been upgraded.
+    #[error(
+        "the change needs level {since}, and the cluster is at level {in_force}: wait until every replica runs {}; \
+         `roadstead members` shows which of them do not",
+        crate::level::Needs(*.since)
+    )]
+    NotYet {
+        /// The level that the command came with.
+        since: Level,
+        /// The level in force.
+        in_force: Level,
+    },
 }
 
 /// Why this replica cannot say whether it has seen everything that was acknowledged.
@@ -203,6 +221,10 @@ pub struct Status {
     pub caught_up: bool,
     /// How long ago a leader was heard of, or for a leader, a quorum.
     pub contact: Option<Duration>,
+    /// The level in force: what may be proposed.
+    pub level: Level,
+    /// What this build reads: at least that.
+    pub reads: Level,
     /// The error that stopped the replica: it must be restarted.
     pub fatal: Option<String>,
 }
@@ -285,6 +307,13 @@ impl Metadata {
         self.group.change_members(change, Self::CHANGE_DEADLINE).await
     }
 
+    /// Lets the level in force rise, if all members read more. They see to it when they announce themselves; this is for
+    /// what else makes it possible (the last one of an older release was removed) or was left undone (by a leader that
+    /// died). To be called now and then; asks nobody where there is nothing to do.
+    pub async fn settle_level(&self) {
+        self.group.settle_level(Self::CHANGE_DEADLINE).await;
+    }
+
     /// Waits until [`Self::status`] or [`Self::members`] may say something else.
     pub async fn changed(&self) {
         self.group.changed().await;
@@ -304,11 +333,7 @@ impl Metadata {
         if command.grows() {
             self.check_room()?;
         }
-        let proposal = encode(&Envelope { id, at, command });
-        if proposal.len() > Self::MAX_COMMAND_BYTES {
-            return Err(ProposeError::NotDone(format!("a command of {} bytes is too long", proposal.len())));
-        }
-        let outcome = self.group.write(proposal.into(), Self::WRITE_DEADLINE).await?;
+        let outcome = self.group.write(&Envelope { id, at, command }, Self::WRITE_DEADLINE).await?;
         O::result(outcome)
             .ok_or_else(|| ProposeError::NotDone(format!("the id {:#034x} is that of another operation", id.0)))
     }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft::applied_id;
 use crate::state::keyspace::{
-    CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, MANIFESTS, MEMBERSHIPS, NODES, OBJECTS, PARTS,
-    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, TAGS, UNNAMED,
+    CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, LEVEL, MANIFESTS, MEMBERSHIPS, NODES, OBJECTS, PARTS,
+    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, READS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, TAGS, UNNAMED,
     UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
 };
 use crate::state::rows::{
@@ -19,8 +19,8 @@ use crate::state::rows::{
 };
 use crate::state::{CHANGES_KEPT, ReadRows};
 use crate::{
-    Change, ChangesError, ClusterId, Epoch, History, Incarnation, LogTime, ManifestContent, Multipart, Position, Tail,
-    VolumeId,
+    Change, ChangesError, ClusterId, Epoch, History, Incarnation, LaterLevel, Level, LogTime, ManifestContent,
+    Multipart, Position, Tail, VolumeId,
 };
 
 /// A consistent view of what this replica had applied when it was taken. Holding one keeps old pages from being
@@ -38,6 +38,9 @@ pub enum QueryError {
     /// A row is not what was written: restore this replica from its peers or from a backup.
     #[error("a row of the state is damaged: {0}")]
     Damaged(String),
+    /// This build does not read it.
+    #[error(transparent)]
+    Later(#[from] LaterLevel),
 }
 
 impl QueryError {
@@ -342,6 +345,16 @@ impl Query {
     /// Which cluster's facts these are, if they say so: where a survivor of another one went on alone.
     pub(crate) fn cluster(&self) -> Result<Option<ClusterId>, QueryError> {
         self.rows.get(CLUSTER, ())
+    }
+
+    /// The level in force.
+    pub fn level(&self) -> Result<Level, QueryError> {
+        Ok(self.rows.get(LEVEL, ())?.unwrap_or_default())
+    }
+
+    /// What the builds of the nodes read that have said so; those of the others, at least the first level.
+    pub fn reads(&self) -> Result<BTreeMap<u64, Level>, QueryError> {
+        self.rows.scan(READS, READS.all())?.collect()
     }
 
     /// The volume of each node, by its id: one for every replica that the cluster ever took in.

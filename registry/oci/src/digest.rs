@@ -6,7 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A hash algorithm that content can be addressed by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,8 +56,7 @@ impl FromStr for Algorithm {
 
 /// The digest of some content. Well-formed by construction; says nothing about whether anybody has hashed that
 /// content: that is what [`Verified`](crate::Verified) says.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(Value);
 
 /// Ordered as its text is: by algorithm, then by hash.
@@ -82,6 +82,10 @@ pub enum DigestError {
     #[error("a digest's hash must be lower-case hexadecimal")]
     Hex,
 }
+
+/// In bytes: the longest hash, and the longest text of a digest.
+const MAX_OUTPUT_LEN: usize = 64;
+const MAX_TEXT_LEN: usize = "sha512:".len() + 2 * MAX_OUTPUT_LEN;
 
 impl Digest {
     /// A digest from a hash that is already in bytes.
@@ -112,6 +116,19 @@ impl Digest {
         }
     }
 
+    /// What it is written as, in `buffer`: manifests name many, and each command and row of theirs is read and written.
+    fn text<'a>(&self, buffer: &'a mut [u8; MAX_TEXT_LEN]) -> &'a str {
+        let (name, hash) = (self.algorithm().as_str(), self.hash());
+        buffer[..name.len()].copy_from_slice(name.as_bytes());
+        buffer[name.len()] = b':';
+        let end = name.len() + 1 + 2 * hash.len();
+        for (digits, byte) in buffer[name.len() + 1..end].chunks_exact_mut(2).zip(hash) {
+            digits.copy_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+        }
+        // It is ASCII.
+        std::str::from_utf8(&buffer[..end]).unwrap_or_default()
+    }
+
     /// The hash in lower-case hexadecimal, as behind the colon.
     pub fn encoded(&self) -> String {
         hex::encode(self.hash())
@@ -120,7 +137,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.algorithm(), self.encoded())
+        f.write_str(self.text(&mut [0; MAX_TEXT_LEN]))
     }
 }
 
@@ -142,23 +159,41 @@ impl FromStr for Digest {
         if encoded.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(DigestError::Hex);
         }
-        let hash = hex::decode(encoded).map_err(|_| DigestError::Hex)?;
-        Self::from_hash(algorithm, &hash)
+        let hash = &mut [0; MAX_OUTPUT_LEN][..algorithm.output_len()];
+        hex::decode_to_slice(encoded, hash).map_err(|_| DigestError::Hex)?;
+        Self::from_hash(algorithm, hash)
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = DigestError;
-
-    fn try_from(text: String) -> Result<Self, DigestError> {
-        text.parse()
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.text(&mut [0; MAX_TEXT_LEN]))
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Digest;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a digest")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Digest, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
+}
+
+/// A digit of lower-case hexadecimal, of a number below 16.
+const fn digit(number: u8) -> u8 {
+    if number < 10 { b'0' + number } else { b'a' + number - 10 }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The errors of the API as clients see them.
 //!
-//! Source: OCI distribution specification, "Error Codes"; the last four are those of the Docker registry HTTP API V2,
-//! for cases in which the specification has none that fits.
+//! Source: OCI distribution specification, "Error Codes"; for cases in which it has none that fits, four of the Docker
+//! registry HTTP API V2, and one of Harbor's.
 
 use std::fmt;
 
@@ -46,11 +46,13 @@ pub enum ErrorCode {
     Unavailable,
     /// Docker's: the registry failed.
     Unknown,
+    /// Harbor's: what the client said must be so is not. `DENIED` would have clients look for a right that they lack.
+    Precondition,
 }
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BlobUnknown,
         Self::BlobUploadInvalid,
         Self::BlobUploadUnknown,
@@ -69,6 +71,7 @@ impl ErrorCode {
         Self::RangeInvalid,
         Self::Unavailable,
         Self::Unknown,
+        Self::Precondition,
     ];
 
     /// The code as it stands in a body.
@@ -92,6 +95,7 @@ impl ErrorCode {
             Self::RangeInvalid => "RANGE_INVALID",
             Self::Unavailable => "UNAVAILABLE",
             Self::Unknown => "UNKNOWN",
+            Self::Precondition => "PRECONDITION",
         }
     }
 
@@ -109,6 +113,7 @@ impl ErrorCode {
             Self::Denied => 403,
             Self::BlobUnknown | Self::BlobUploadUnknown | Self::ManifestUnknown | Self::NameUnknown => 404,
             Self::Unsupported => 405,
+            Self::Precondition => 412,
             Self::RangeInvalid => 416,
             Self::TooManyRequests => 429,
             Self::Unknown => 500,
@@ -137,6 +142,7 @@ impl ErrorCode {
             Self::RangeInvalid => "invalid content range",
             Self::Unavailable => "service unavailable",
             Self::Unknown => "unknown error",
+            Self::Precondition => "the precondition of the request does not hold",
         }
     }
 }

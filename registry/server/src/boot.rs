@@ -321,7 +321,7 @@ pub(crate) fn not_opened(folder: &Path, error: OpenError) -> anyhow::Error {
     let what = format!("cannot open the metadata in {}", folder.display());
     let next = match &error {
         OpenError::InUse(_) => "stop the other process that uses it",
-        OpenError::Newer { .. } => "start the release that wrote it, or a later one",
+        OpenError::Newer { .. } | OpenError::Later(_) => "start the release that wrote it, or a later one",
         OpenError::Damaged(_) => "move the folder away, and bring it back with `roadstead restore`",
         OpenError::Io { .. } | OpenError::NotStarted(_) => "look at the folder's rights and disk",
     };

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use roadstead_blobs::BlobStore;
 use roadstead_domain::{Place, claim_store, kept, rfc3339, store_owner};
-use roadstead_metadata::{Ancestor, ClusterId, History, Holding, LogTime, Survivor, SurvivorError};
+use roadstead_metadata::{Ancestor, ClusterId, History, Holding, LogTime, QueryError, Survivor, SurvivorError};
 use tokio::runtime::Builder;
 use uuid::Uuid;
 
@@ -103,6 +103,7 @@ fn unusable(folder: &Path, error: SurvivorError) -> anyhow::Error {
         }
         SurvivorError::Alone(_) => "start it: it needs nobody's vote but its own",
         SurvivorError::Learner(_) => "recover a replica that has a vote, or run `roadstead restore`",
+        SurvivorError::State(QueryError::Later(_)) => "recover it with the release that wrote it, or a later one",
         SurvivorError::State(_) | SurvivorError::Log(_) => {
             "recover another replica, or run `roadstead restore`, which needs the blob store alone"
         }

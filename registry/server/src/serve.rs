@@ -64,7 +64,11 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     }
     match running.supervisor.failed() {
-        Some(failed) => Err(Failure::new("the registry stopped", "start it again; the log says more").because(failed)),
+        Some(failed) => Err(Failure::new(
+            "the registry stopped",
+            "do what the reason says, or else start it again; the log says more",
+        )
+        .because(failed)),
         None => Ok(()),
     }
 }

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use super::register::{Answer, Call, MOST, Operation, State, Value, is_linearizable};
+use super::register::{Answer, Call, Operation, State, Value, is_linearizable};
 use crate::harness::{Client, MEDIA_TYPE_IMAGE, Reply, Request, sha256};
 
 const REPOSITORY: &str = "team/app";
@@ -19,9 +19,9 @@ const SET: &str = "team/set";
 /// Tags that are in use at once: few, so that clients meet on them.
 const TAGS: usize = 3;
 
-/// Operations that are begun on a tag before another takes its place: some partitions' worth, and what is under way at the
-/// end still fits.
-const BEGUN_ON_A_TAG: usize = MOST - 50;
+/// Operations that are begun on a tag before another takes its place: some partitions' worth, of which an order is found
+/// quickly.
+const BEGUN_ON_A_TAG: usize = 460;
 
 /// Longer than the registry lets a request wait. One that takes longer is given up, and may be done or not.
 const PATIENCE: Duration = Duration::from_secs(9);
@@ -123,7 +123,8 @@ impl Recorder {
         let call = match (random.random_range(0..20), seen) {
             (0..9, _) => Call::Read,
             (9..13, Some(from)) => Call::Swap { from, to: self.new_value(&mut pages) },
-            (13..15, _) => Call::Create(self.new_value(&mut pages)),
+            (13, _) => Call::Create(self.new_value(&mut pages)),
+            (14, _) => Call::Update(self.new_value(&mut pages)),
             (15, _) => Call::Delete,
             // A manifest that is there already is put again.
             (16, Some(held)) => Call::Write(held),
@@ -164,6 +165,7 @@ impl Recorder {
             Call::Read => client.get(&target),
             Call::Write(value) => put(value),
             Call::Create(value) => put(value).header("if-none-match", "*"),
+            Call::Update(value) => put(value).header("if-match", "*"),
             Call::Swap { from, to } => put(to).header("if-match", &format!("\"{}\"", sha256(&self.manifest(from)))),
             Call::Delete => client.delete(&target),
         }
@@ -186,8 +188,10 @@ impl Recorder {
                 Some(Answer::Shown(shown))
             }
             (Call::Read, 404) => Some(Answer::Shown(None)),
-            (Call::Delete, 202) | (Call::Write(_) | Call::Create(_) | Call::Swap { .. }, 201) => Some(Answer::Done),
-            (Call::Delete, 404) | (Call::Create(_) | Call::Swap { .. }, 412) => Some(Answer::Refused),
+            (Call::Delete, 202) | (Call::Write(_) | Call::Create(_) | Call::Update(_) | Call::Swap { .. }, 201) => {
+                Some(Answer::Done)
+            }
+            (Call::Delete, 404) | (Call::Create(_) | Call::Update(_) | Call::Swap { .. }, 412) => Some(Answer::Refused),
             _ => {
                 self.wrong(format!("{call:?} is answered {} {:?}", reply.status, reply.body));
                 None
@@ -300,6 +304,7 @@ fn name(call: Call) -> &'static str {
         Call::Read => "read",
         Call::Write(_) => "write",
         Call::Create(_) => "create",
+        Call::Update(_) => "update",
         Call::Swap { .. } => "swap",
         Call::Delete => "delete",
     }

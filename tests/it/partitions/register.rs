@@ -1,11 +1,11 @@
-//! Whether what clients saw of one tag can be told as one story (Wing and Gong's search, with Lowe's memory of what was
-//! tried already).
+//! Whether what clients saw of one tag can be told as one story: by the search that judges the simulation too.
 //!
 //! A tag is a register that holds a manifest or nothing. An operation takes effect at one moment between its call and its
 //! answer; one whose answer is not known takes effect at any moment after its call, or never.
 
-use std::collections::HashSet;
+use std::time::Duration;
 
+use roadstead_simulation::linearizability::{self, Model, Verdict};
 use tokio::time::Instant;
 
 /// A manifest, by its number in this run.
@@ -26,6 +26,8 @@ pub(super) enum Call {
         from: Value,
         to: Value,
     },
+    /// `If-Match: *`.
+    Update(Value),
     Delete,
 }
 
@@ -56,6 +58,7 @@ impl Operation {
             Call::Write(value) => (true, Some(value)),
             Call::Create(value) => (state.is_none(), Some(value)),
             Call::Swap { from, to } => (state == Some(from) || state == Some(to), Some(to)),
+            Call::Update(value) => (state.is_some(), Some(value)),
             Call::Delete => (state.is_some(), None),
         };
         match answer {
@@ -65,66 +68,43 @@ impl Operation {
     }
 }
 
-/// Some operations of a history, by their numbers in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-struct Set([u64; WORDS]);
+/// What a search may cost: far above what it does.
+const MOST_STEPS: u64 = 3_000_000;
 
-const WORDS: usize = 8;
-const BITS: usize = u64::BITS as usize;
+/// A tag that clients meet on.
+struct Register;
 
-/// The most operations on one tag that are judged together.
-pub(super) const MOST: usize = WORDS * BITS;
+impl Model for Register {
+    type State = State;
+    type Operation = Operation;
 
-impl Set {
-    fn has(&self, at: usize) -> bool {
-        self.0[at / BITS] & 1 << (at % BITS) != 0
-    }
-
-    fn with(mut self, at: usize) -> Self {
-        self.0[at / BITS] |= 1 << (at % BITS);
-        self
-    }
-
-    fn is_within(&self, other: &Self) -> bool {
-        self.0.iter().zip(&other.0).all(|(own, other)| own & other == *own)
+    fn apply(state: &State, operation: &Operation) -> Option<State> {
+        operation.effect(*state)
     }
 }
 
 /// Whether some order explains the history of a tag that was absent when it began.
 pub(super) fn is_linearizable(history: &[Operation]) -> bool {
-    assert!(history.len() <= MOST, "{} operations on one tag", history.len());
-    let answered = history.iter().enumerate().filter(|(_, operation)| operation.answer.is_some());
-    let answered = answered.fold(Set::default(), |set, (at, _)| set.with(at));
-    let mut tried = HashSet::new();
-    let mut open = vec![(Set::default(), State::None)];
-    while let Some((ordered, state)) = open.pop() {
-        if answered.is_within(&ordered) {
-            return true;
-        }
-        if !tried.insert((ordered, state)) {
-            continue;
-        }
-        let left = |at: usize| !ordered.has(at);
-        // Whatever is called after another one was answered comes after it.
-        let answers = history.iter().enumerate().filter(|(at, _)| left(*at));
-        let first_answer = answers.filter_map(|(_, operation)| Some(operation.answer?.1)).min();
-        let next = history
-            .iter()
-            .enumerate()
-            .filter(|(at, operation)| left(*at) && first_answer.is_none_or(|answered| operation.called <= answered));
-        // What was answered is tried first, as it is pushed last.
-        let (maybe, certain): (Vec<_>, Vec<_>) = next.partition(|(_, operation)| operation.answer.is_none());
-        for (at, operation) in maybe.into_iter().chain(certain) {
-            open.extend(operation.effect(state).map(|after| (ordered.with(at), after)));
-        }
+    let start = history.iter().map(|operation| operation.called).min();
+    let nanos = |at: Instant| {
+        let since = start.map_or(Duration::ZERO, |start| at - start);
+        u64::try_from(since.as_nanos()).expect("a test ends within centuries")
+    };
+    let calls = history.iter().map(|operation| linearizability::Call {
+        begins: nanos(operation.called),
+        ends: operation.answer.map(|(_, at)| nanos(at)),
+        operation: *operation,
+    });
+    match linearizability::check::<Register>(None, &calls.collect::<Vec<_>>(), MOST_STEPS) {
+        Verdict::Linearizable => true,
+        Verdict::NotLinearizable => false,
+        Verdict::Undecided => panic!("whether an order explains {} operations was not found out", history.len()),
     }
-    false
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::OnceLock;
-    use std::time::Duration;
 
     use super::*;
 
@@ -190,6 +170,9 @@ mod tests {
         let deleted = done(Call::Delete, 2, 3);
         assert!(is_linearizable(&[begun, deleted, done(Call::Create(4), 4, 5), done(Call::Delete, 6, 7)]));
         assert!(!is_linearizable(&[begun, deleted, shown(Some(1), 4, 5)]));
+        assert!(is_linearizable(&[begun, done(Call::Update(4), 2, 3), shown(Some(4), 4, 5)]));
+        assert!(!is_linearizable(&[begun, deleted, done(Call::Update(4), 4, 5)]));
+        assert!(!is_linearizable(&[begun, refused(Call::Update(4), 2, 3)]), "refused, though there is something");
         // A compare-and-set that was applied twice, the first time unseen.
         assert!(!is_linearizable(&[begun, refused(swap(2), 2, 3), shown(Some(2), 4, 5)]));
     }

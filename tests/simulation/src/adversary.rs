@@ -289,7 +289,11 @@ impl Adversary {
         for replica in self.cluster.replicas() {
             replica.stop(&self.cluster).await;
             replica.start(&self.cluster);
-            let served = async || replica.serving().filter(|serving| serving.metadata.status().leader.is_some());
+            let served = async || {
+                // A cut that was left open would keep it from a leader for as long.
+                self.cluster.network.heal();
+                replica.serving().filter(|serving| serving.metadata.status().leader.is_some())
+            };
             if let Err(why) = self.cluster.until("a replica that was stopped in order serves again", served).await {
                 self.cluster.violated(format!("P2: {why}"));
             }

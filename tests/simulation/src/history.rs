@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-
-use crate::linearizability::Call;
+use roadstead_simulation::linearizability::Call;
 
 /// Tags of a repository that clients push to.
 pub(crate) const TAGS: usize = 3;
@@ -49,6 +48,8 @@ pub(crate) enum Condition {
     Absent,
     /// `If-Match`
     Is(Value),
+    /// `If-Match: *`
+    Exists,
 }
 
 /// A manifest of the ledger.

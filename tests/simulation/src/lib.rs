@@ -1,1 +1,3 @@
-//! Nothing to import: everything is in the test target `simulation`.
+//! What the simulation shares with tests of real processes; the simulation itself is the test target `simulation`.
+
+pub mod linearizability;

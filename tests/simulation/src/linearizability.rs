@@ -8,26 +8,33 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 /// What operations do to a state.
-pub(crate) trait Model {
+pub trait Model {
+    /// What there is.
     type State: Clone + Eq + Hash;
+    /// Something done to it, with its answer.
     type Operation;
 
     /// The state after an operation with its answer, or `None` if it would have been answered otherwise.
     fn apply(state: &Self::State, operation: &Self::Operation) -> Option<Self::State>;
 }
 
-/// An operation as its client saw it, in any unit of time. No two moments of a history are the same.
-#[derive(Clone, Debug)]
-pub(crate) struct Call<O> {
-    pub(crate) begins: u64,
-    /// `None`: it may have happened at any time since, or never.
-    pub(crate) ends: Option<u64>,
-    pub(crate) operation: O,
+/// An operation as its client saw it, in any unit of time. What begins at the moment at which another one ends overlaps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<O> {
+    /// When it was asked for.
+    pub begins: u64,
+    /// When it was answered. `None`: it may have happened at any time since, or never.
+    pub ends: Option<u64>,
+    /// What was asked, and answered.
+    pub operation: O,
 }
 
+/// Whether there is an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
+    /// There is one.
     Linearizable,
+    /// There is none.
     NotLinearizable,
     /// There were more orders to try than was allowed.
     Undecided,
@@ -48,23 +55,23 @@ const HEAD: usize = 0;
 
 impl Entries {
     fn new<O>(calls: &[Call<O>]) -> Self {
-        let mut moments: Vec<(u64, usize, bool)> = Vec::with_capacity(calls.len() * 2);
+        let mut moments: Vec<(u64, bool, usize)> = Vec::with_capacity(calls.len() * 2);
         for (index, call) in calls.iter().enumerate() {
-            moments.push((call.begins, index, true));
-            moments.extend(call.ends.map(|ends| (ends, index, false)));
+            moments.push((call.begins, false, index));
+            moments.extend(call.ends.map(|ends| (ends, true, index)));
         }
         moments.sort_unstable();
         let mut of = vec![(HEAD, None); calls.len()];
-        for (at, (_, index, begins)) in (1..).zip(&moments) {
-            if *begins {
-                of[*index].0 = at;
-            } else {
+        for (at, (_, ends, index)) in (1..).zip(&moments) {
+            if *ends {
                 of[*index].1 = Some(at);
+            } else {
+                of[*index].0 = at;
             }
         }
         let count = moments.len() + 2;
         Self {
-            all: moments.into_iter().map(|(_, index, begins)| (index, begins)).collect(),
+            all: moments.into_iter().map(|(_, ends, index)| (index, !ends)).collect(),
             next: (1..=count).collect(),
             previous: (0..count).map(|at: usize| at.saturating_sub(1)).collect(),
             of,
@@ -105,7 +112,7 @@ impl Placed {
 }
 
 /// Looks for an order, within so many steps.
-pub(crate) fn check<M: Model>(start: M::State, calls: &[Call<M::Operation>], most_steps: u64) -> Verdict {
+pub fn check<M: Model>(start: M::State, calls: &[Call<M::Operation>], most_steps: u64) -> Verdict {
     let mut entries = Entries::new(calls);
     let mut state = start;
     let mut placed = Placed(vec![0; calls.len().div_ceil(64)]);
@@ -178,7 +185,7 @@ mod tests {
     #[test]
     fn what_one_order_explains_is_linearizable_and_nothing_else() {
         use Access::{Read, Write};
-        let cases: [(&[Record], bool); 9] = [
+        let cases: [(&[Record], bool); 11] = [
             (&[], true),
             (&[(1, Some(2), Write(1)), (3, Some(4), Read(1))], true),
             (&[(1, Some(2), Write(1)), (3, Some(4), Read(0))], false),
@@ -189,6 +196,9 @@ mod tests {
             (&[(1, None, Write(1)), (2, Some(3), Read(0)), (4, Some(5), Read(1))], true),
             (&[(1, None, Write(1)), (2, Some(3), Read(0)), (4, Some(5), Read(0))], true),
             (&[(1, None, Write(1)), (2, Some(3), Read(1)), (4, Some(5), Read(0))], false),
+            // What meets at a moment overlaps.
+            (&[(1, Some(2), Write(1)), (2, Some(3), Read(0))], true),
+            (&[(1, Some(2), Write(1)), (2, Some(3), Read(0)), (3, Some(4), Read(0))], false),
             // A value comes back only if it was written again.
             (&[(1, Some(2), Write(1)), (3, Some(4), Write(2)), (5, Some(6), Read(2)), (7, Some(8), Read(1))], false),
         ];

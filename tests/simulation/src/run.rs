@@ -1,8 +1,10 @@
 //! One world, from its seed to its end.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{FutureExt, LocalBoxFuture};
 use futures_util::join;
 use tokio::runtime::{Builder, RngSeed};
 use tokio::task::JoinSet;
@@ -98,6 +100,17 @@ async fn story(world: &World, plan: Plan) -> Result<(), String> {
     let mut random = Random::of(plan.seed, "story");
     let voters = if random.chance(5) { 5 } else { 3 };
     world.cluster.begin(voters).await?;
+    Box::pin(endure(world, plan, random, ready(()).boxed_local())).await?;
+    if world.cluster.violations().is_empty() { promises::check(world).await } else { Ok(()) }
+}
+
+/// Lets clients work and things go wrong, beside something else, until all has healed and every client has its answer.
+pub(crate) async fn endure(
+    world: &World,
+    plan: Plan,
+    mut random: Random,
+    beside: LocalBoxFuture<'_, ()>,
+) -> Result<(), String> {
     let stop = CancellationToken::new();
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
@@ -116,7 +129,7 @@ async fn story(world: &World, plan: Plan) -> Result<(), String> {
     let (one, other) = (adversary(), adversary());
     // In every other world there are two, whose blows fall together.
     let others_blows = if random.chance(2) { plan.blows } else { 0 };
-    join!(one.run(plan.blows), other.run(others_blows));
+    join!(one.run(plan.blows), other.run(others_blows), beside);
     world.cluster.heal();
     stop.cancel();
     let ended = async {
@@ -124,6 +137,5 @@ async fn story(world: &World, plan: Plan) -> Result<(), String> {
             ended.expect("a client does not panic");
         }
     };
-    timeout(LONGEST_REQUESTS, ended).await.map_err(|_| "P6: a client's request does not end".to_owned())?;
-    if world.cluster.violations().is_empty() { promises::check(world).await } else { Ok(()) }
+    timeout(LONGEST_REQUESTS, ended).await.map_err(|_| "P6: a client's request does not end".to_owned())
 }

@@ -14,7 +14,7 @@ const THREADS: u64 = 2;
 /// Seeds of which two runs are compared.
 const SEEDS_TWICE: u64 = 3;
 
-fn number(name: &str) -> Option<u64> {
+pub(crate) fn number(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().expect("a number"))
 }
 

@@ -14,6 +14,8 @@ pub enum Precondition {
     Absent,
     /// `If-Match`: the reference names one of these now, or what is put: then it was put before, and the answer was lost.
     Match(Vec<Digest>),
+    /// `If-Match: *`: the reference names something.
+    Exists,
 }
 
 /// Where a manifest's bytes are.

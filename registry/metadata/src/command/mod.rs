@@ -31,7 +31,7 @@ pub use mirror::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, DismissMirror, ForsakeBlob, ReceiveChanges, ReceiveChangesRefused,
     ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused,
 };
-pub use node::{AllocateNode, NameFirstVolume};
+pub use node::{AllocateNode, AnnounceLevel, AnnounceLevelRefused, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
 use serde::{Deserialize, Serialize};
 pub use upload::{
@@ -39,6 +39,8 @@ pub use upload::{
     ClaimUpload, ClaimUploadRefused, ExpireUploads, FinishUpload, FinishUploadRefused, Multipart, OpenUpload,
     OpenUploadRefused, Tail,
 };
+
+use crate::Level;
 
 /// Milliseconds since the Unix epoch, as the proposer of an entry saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -106,7 +108,47 @@ impl Command {
             | Self::ForsakeBlob(_)
             | Self::AdvanceInbox(_)
             | Self::AdmitMirror(_)
-            | Self::DismissMirror(_) => false,
+            | Self::DismissMirror(_)
+            | Self::AnnounceLevel(_) => false,
+        }
+    }
+
+    /// The level that it came with: builds that read less must never see it. By its fields too, where a release adds to
+    /// an operation that there was before.
+    pub fn since(&self) -> Level {
+        match self {
+            Self::ReserveKeys(_)
+            | Self::OpenUpload(_)
+            | Self::ClaimUpload(_)
+            | Self::BeginMultipart(_)
+            | Self::CheckpointUpload(_)
+            | Self::BeginCompletion(_)
+            | Self::FinishUpload(_)
+            | Self::LinkBlob(_)
+            | Self::CancelUpload(_)
+            | Self::ExpireUploads(_)
+            | Self::CondemnKeys(_)
+            | Self::ForgetKeys(_)
+            | Self::MountBlob(_)
+            | Self::UnlinkBlob(_)
+            | Self::PutManifest(_)
+            | Self::DeleteManifest(_)
+            | Self::DeleteTag(_)
+            | Self::TouchBlob(_)
+            | Self::CollectBlobs(_)
+            | Self::AllocateNode(_)
+            | Self::BeginHistory(_)
+            | Self::SetQuarantine(_)
+            | Self::NameFirstVolume(_)
+            | Self::TagManifest(_)
+            | Self::AnnounceLevel(_)
+            | Self::ReceiveChanges(_)
+            | Self::ReceiveSnapshot(_)
+            | Self::ResolveManifest(_)
+            | Self::ForsakeBlob(_)
+            | Self::AdvanceInbox(_)
+            | Self::AdmitMirror(_)
+            | Self::DismissMirror(_) => Level::FIRST,
         }
     }
 }
@@ -220,6 +262,7 @@ operations! {
     SetQuarantine -> bool | NeverRefused,
     NameFirstVolume -> () | NeverRefused,
     TagManifest -> ManifestPut | TagManifestRefused,
+    AnnounceLevel -> Level | AnnounceLevelRefused,
     ReceiveChanges -> Advanced | ReceiveChangesRefused,
     ReceiveSnapshot -> Advanced | NeverRefused,
     ResolveManifest -> Advanced | ResolveManifestRefused,

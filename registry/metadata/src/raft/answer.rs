@@ -13,8 +13,8 @@ use super::messages::{
 };
 use super::peers::Snapshot;
 use super::receive_snapshot::Received;
-use crate::Metadata;
 use crate::encoding::{decode, encode};
+use crate::{Level, Metadata};
 
 /// What a fatal error of this replica says to others.
 fn failed(error: impl std::fmt::Display) -> Reply {
@@ -40,9 +40,13 @@ impl Group {
         if to.is_some_and(|to| to != me.node) {
             return Reply::NotForMe(format!("node {} listens here", me.node));
         }
+        let request = match request {
+            Request::Join { volume, node, address } => Request::Announce { volume, node, address, reads: Level::FIRST },
+            request => request,
+        };
         match request {
             // Nothing but to be taken in may be asked by whoever is not in the cluster.
-            Request::Join { node, ref address, .. } => {
+            Request::Announce { node, ref address, .. } => {
                 if let Some(node) = node {
                     self.peers.note(node, address);
                 }
@@ -72,7 +76,7 @@ impl Group {
                     Err(why) => Reply::Failed(why),
                 }
             }
-            Request::Propose(_) | Request::ReadIndex | Request::Change(_) | Request::Members => {
+            Request::Propose(_) | Request::ReadIndex | Request::Change(_) | Request::Members | Request::Join { .. } => {
                 self.lead(request, Instant::now() + Metadata::WRITE_DEADLINE).await
             }
         }
@@ -111,8 +115,15 @@ impl Group {
         let rows = match self.snapshots.receive(piece).await {
             Ok(Received::Continue(offset)) => return Reply::Snapshot(SnapshotReply::Continue(offset)),
             Ok(Received::Whole(rows)) => rows,
+            Ok(Received::NotRead(why)) => return Reply::NotUnderstood(why),
             Err(error) => return failed(error),
         };
+        // Of these rows nothing may come into the state of a build that does not read them.
+        match rows.level().map(|level| self.shared.levels.check(level)) {
+            Ok(Ok(())) => {}
+            Ok(Err(later)) => return Reply::NotUnderstood(later.to_string()),
+            Err(error) => return failed(error),
+        }
         let last_log_id = state.applied.map(Into::into);
         let meta = match state.clone().membership() {
             Ok(last_membership) => SnapshotMeta { last_log_id, last_membership },

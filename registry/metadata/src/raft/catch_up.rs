@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::Group;
 use super::messages::{MemberChange, Message, Request};
-use crate::encoding::{decode, encode};
+use crate::encoding::decode;
 use crate::fixtures::{put_manifest, rows};
 use crate::state::keyspace::CONSENSUS;
 use crate::{ClusterOptions, CommandId, Envelope, LogTime, Options, PeerError, PeerTransport};
@@ -58,7 +58,7 @@ async fn a_new_member_gets_the_rows_whose_entries_are_purged() {
     for number in 0..200_u8 {
         let command = put_manifest(number, &[number]).into();
         let envelope = Envelope { id: CommandId(number.into()), at: LogTime(1), command };
-        first.write(encode(&envelope).into(), PATIENCE).await.unwrap();
+        first.write(&envelope, PATIENCE).await.unwrap();
     }
     let applied = first.status().applied_index;
     first.raft.trigger().snapshot().await.unwrap();

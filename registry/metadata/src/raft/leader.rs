@@ -21,7 +21,7 @@ use super::config::{Proposal, Types};
 use super::group::Group;
 use super::messages::{LeaderHint, ProposeReply, Reply, Request};
 use crate::encoding::{decode, encode};
-use crate::{Outcome, PeerError, ProposeError, ReadError};
+use crate::{Envelope, Metadata, Outcome, PeerError, ProposeError, ReadError};
 
 /// The leader is looked for again at the latest after this, though nothing seems to have changed.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -34,8 +34,20 @@ pub(super) struct Unanswered {
 }
 
 impl Group {
-    /// Proposes an encoded envelope and waits until it is applied by the leader and here.
-    pub(crate) async fn write(&self, proposal: Bytes, patience: Duration) -> Result<Outcome, ProposeError> {
+    /// Makes an entry out of a command: nothing comes into the log otherwise, so that it holds nothing that a member
+    /// could not read.
+    pub(super) fn entry(&self, envelope: &Envelope) -> Result<Bytes, ProposeError> {
+        self.shared.levels.permit(&envelope.command, self.level())?;
+        let entry = encode(envelope);
+        if entry.len() > Metadata::MAX_COMMAND_BYTES {
+            return Err(ProposeError::NotDone(format!("a command of {} bytes is too long", entry.len())));
+        }
+        Ok(entry.into())
+    }
+
+    /// Proposes a command and waits until it is applied by the leader and here.
+    pub(crate) async fn write(&self, envelope: &Envelope, patience: Duration) -> Result<Outcome, ProposeError> {
+        let proposal = self.entry(envelope)?;
         let deadline = Instant::now() + patience;
         let (index, outcome) = match self.ask_leader(Request::Propose(proposal), deadline).await {
             Ok(Reply::Propose(ProposeReply::Done { index, outcome })) => (index, outcome),
@@ -160,7 +172,10 @@ impl Group {
         match request {
             Request::Propose(proposal) => self.commit(proposal, deadline).await,
             Request::ReadIndex => self.confirm_reads().await,
-            Request::Join { volume, node, address } => self.take_in(volume, node, address).await,
+            Request::Announce { volume, node, address, reads } => {
+                let taken_in = timeout_at(deadline, self.take_in(volume, node, address, reads)).await;
+                taken_in.unwrap_or_else(|_elapsed| Reply::Failed("it was not agreed in time".to_owned()))
+            }
             Request::Change(change) => self.change(change).await,
             Request::Members => self.describe(),
             other => Reply::NotUnderstood(format!("{other:?} is not for a leader")),

@@ -2,11 +2,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 
 use super::config::{Entry, LogId, Proposal, SnapshotMeta, StoredMembership, Types};
@@ -15,7 +16,7 @@ use crate::disk::{Disk, wait_for};
 use crate::encoding::{decode, encode};
 use crate::state::keyspace::CONSENSUS;
 use crate::state::{Apply, Export, ReadRows, State, Sync};
-use crate::{Envelope, LogTime, OpenError, Outcome, Position, Query, QueryError};
+use crate::{Envelope, LaterLevel, Level, Levels, LogTime, OpenError, Outcome, Position, Query, QueryError};
 
 /// Entries that are applied in one transaction: their results wait for each other, so it must stay a matter of
 /// milliseconds (about 40 us an entry).
@@ -42,6 +43,11 @@ pub(super) struct Shared {
     pub(super) checkpoint: AtomicU64,
     /// The state's time.
     pub(super) time: AtomicU64,
+    pub(super) levels: Levels,
+    /// The level in force.
+    level: AtomicU32,
+    /// Why this build went no further, if it does not read what comes.
+    later: Mutex<Option<LaterLevel>>,
 }
 
 /// Applies entries to the state.
@@ -57,12 +63,19 @@ pub(super) struct Machine {
 
 impl Machine {
     /// The machine of a state; its sender is dropped when it has ended.
-    pub(super) fn new(disk: Arc<dyn Disk>, state: State, alive: mpsc::Sender<()>) -> Result<Self, OpenError> {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        state: State,
+        levels: Levels,
+        alive: mpsc::Sender<()>,
+    ) -> Result<Self, OpenError> {
         let damaged = |error: QueryError| OpenError::Damaged(error.to_string());
         let rows = state.read().map_err(damaged)?;
         let (applied, membership) = read_consensus(&rows).map_err(damaged)?;
         let query = Query::new(rows);
         let (position, time) = (query.position().map_err(damaged)?, query.time().map_err(damaged)?);
+        let level = query.level().map_err(damaged)?;
+        levels.check(level)?;
         let shared = Shared {
             disk,
             state,
@@ -70,6 +83,9 @@ impl Machine {
             applied: watch::Sender::new(count(applied)),
             checkpoint: AtomicU64::new(applied.map_or(0, |applied| applied.index)),
             time: AtomicU64::new(time.0),
+            levels,
+            level: AtomicU32::new(level.0),
+            later: Mutex::default(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -107,20 +123,27 @@ impl Machine {
 
         let sync = self.take_turn();
         let consensus = encode(&AppliedRecord::new(self.applied, &self.membership));
-        let (outcomes, position, time) = self
+        let (outcomes, progress, is_durable) = self
             .blocking(move |shared| {
-                shared.state.write(sync, |apply| {
-                    let outcomes = commands.into_iter().map(|command| decide(apply, command));
+                let (outcomes, progress) = shared.state.write(sync, |apply| {
+                    let outcomes = commands.into_iter().map(|command| decide(apply, command, shared.levels));
                     let outcomes: Vec<_> = outcomes.collect::<Result<_, _>>()?;
                     apply.put_consensus(&consensus)?;
-                    Ok((outcomes, apply.position(), apply.now()))
-                })
+                    Ok((outcomes, Progress { position: apply.position(), time: apply.now(), level: apply.level()? }))
+                })?;
+                // Before anything is proposed that needs it: so that a build that reads less finds it when it opens the
+                // state, and not only in the log.
+                let rises = progress.level > shared.level();
+                if rises {
+                    shared.state.checkpoint()?;
+                }
+                Ok((outcomes, progress, rises || sync == Sync::Checkpoint))
             })
             .await?;
-        if sync == Sync::Checkpoint {
+        if is_durable {
             self.shared.checkpoint.fetch_max(self.applied.map_or(0, |applied| applied.index), Ordering::Relaxed);
         }
-        self.shared.announce(position, time, count(self.applied));
+        self.shared.announce(progress, count(self.applied));
         for (responder, outcome) in waiting.into_iter().zip(outcomes) {
             if let Some(responder) = responder {
                 responder.send(outcome);
@@ -149,18 +172,52 @@ impl Machine {
     }
 }
 
+/// Where a state is.
+#[derive(Clone, Copy)]
+struct Progress {
+    position: Position,
+    time: LogTime,
+    level: Level,
+}
+
+impl Progress {
+    fn of(query: &Query) -> Result<Self, QueryError> {
+        Ok(Self { position: query.position()?, time: query.time()?, level: query.level()? })
+    }
+}
+
 impl Shared {
+    /// The level in force, as far as it is applied.
+    pub(super) fn level(&self) -> Level {
+        Level(self.level.load(Ordering::Relaxed))
+    }
+
+    /// Why this build went no further, if it does not read what comes.
+    pub(super) fn later(&self) -> Option<LaterLevel> {
+        *self.later.lock()
+    }
+
     /// Works on the state without keeping others from this task's thread.
     pub(super) async fn blocking<R: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<R, QueryError> + Send + 'static,
     ) -> io::Result<R> {
         let shared = self.clone();
-        wait_for(&*self.disk, move || work(&shared)).await?.map_err(io::Error::other)
+        let done = wait_for(&*self.disk, move || work(&shared)).await?;
+        done.map_err(|error| {
+            if let QueryError::Later(later) = &error {
+                *self.later.lock() = Some(*later);
+            }
+            io::Error::other(error)
+        })
     }
 
-    /// Says that the state is at a position and at a time, after so many entries.
-    fn announce(&self, position: Position, time: LogTime, applied: u64) {
+    /// Says where the state is after so many entries.
+    fn announce(&self, progress: Progress, applied: u64) {
+        let Progress { position, time, level } = progress;
+        if self.level.swap(level.0, Ordering::Relaxed) < level.0 {
+            tracing::info!(level = level.0, "all members read level {level}, which is in force from now on");
+        }
         self.time.store(time.0, Ordering::Relaxed);
         self.applied.send_if_modified(|known| std::mem::replace(known, applied) != applied);
         self.position.send_if_modified(|known| std::mem::replace(known, position) != position);
@@ -220,17 +277,17 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Export) -> io::Result<()> {
-        let (position, time) = self
+        let progress = self
             .blocking(move |shared| {
+                shared.levels.check(snapshot.level()?)?;
                 shared.state.replace(&snapshot)?;
-                let query = Query::new(shared.state.read()?);
-                Ok((query.position()?, query.time()?))
+                Progress::of(&Query::new(shared.state.read()?))
             })
             .await?;
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
         self.shared.checkpoint.store(meta.last_log_id.map_or(0, |last| last.index), Ordering::Relaxed);
-        self.shared.announce(position, time, count(self.applied));
+        self.shared.announce(progress, count(self.applied));
         Ok(())
     }
 
@@ -251,10 +308,14 @@ pub(crate) fn applied_id(rows: &ReadRows) -> Result<Option<(u64, u64)>, QueryErr
     Ok(applied.map(|applied| (applied.leader_id.term, applied.index)))
 }
 
-pub(super) fn decide(apply: &mut Apply<'_>, command: Option<Proposal>) -> Result<Option<Outcome>, QueryError> {
+pub(super) fn decide(
+    apply: &mut Apply<'_>,
+    command: Option<Proposal>,
+    levels: Levels,
+) -> Result<Option<Outcome>, QueryError> {
     let Some(Proposal(bytes)) = command else { return Ok(None) };
     let envelope: Envelope = decode(&bytes).map_err(|error| QueryError::Damaged(format!("a command: {error}")))?;
-    apply.apply(envelope).map(Some)
+    apply.apply_read_by(levels, envelope).map(Some)
 }
 
 pub(super) fn read_consensus(rows: &ReadRows) -> Result<(Option<LogId>, StoredMembership), QueryError> {

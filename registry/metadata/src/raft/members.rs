@@ -19,10 +19,13 @@ use super::plan::{Plan, is_in_contact, plan};
 use crate::encoding::{decode, encode};
 
 use crate::state::FIRST_NODE;
-use crate::{AllocateNode, ClusterOptions, CommandId, Envelope, Identity, LogTime, NameFirstVolume, Outcome, VolumeId};
+use crate::{
+    AllocateNode, ClusterOptions, CommandId, Envelope, Identity, LaterLevel, Level, LogTime, NameFirstVolume,
+    OpenError, Outcome, VolumeId,
+};
 
 /// How long a seed may take to answer a volume that wants to join, and the pause between rounds.
-const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a transfer of leadership may take: the round of votes that the successor asks for, or an ordinary election if
@@ -47,6 +50,8 @@ pub struct Member {
     pub matched_index: Option<u64>,
     /// When it acknowledged anything last: known to the leader only.
     pub last_contact: Option<Duration>,
+    /// What its build reads, as it has said: no more than the first level, if it has said nothing yet.
+    pub reads: Level,
 }
 
 /// The members of the group, as one of them sees them.
@@ -86,12 +91,13 @@ impl Members {
     }
 }
 
-/// Asks the seeds, until one of them says where the leader is and that one has taken the volume in.
-pub(super) async fn join(volume: VolumeId, options: &ClusterOptions) -> Identity {
+/// Asks the seeds, until one of them says where the leader is and that one has taken the volume in, or will not since the
+/// cluster uses more than `reads`.
+pub(super) async fn join(volume: VolumeId, reads: Level, options: &ClusterOptions) -> Result<Identity, OpenError> {
     let request = Message {
         cluster: None,
         to: None,
-        request: Request::Join { volume, node: None, address: options.address.clone() },
+        request: Request::Announce { volume, node: None, address: options.address.clone(), reads },
     };
     let message: bytes::Bytes = encode(&request).into();
     let mut hint: Option<String> = None;
@@ -101,7 +107,8 @@ pub(super) async fn join(volume: VolumeId, options: &ClusterOptions) -> Identity
         for address in hint.take().iter().chain(&options.seeds) {
             let reply = options.transport.call(address, message.clone(), JOIN_PATIENCE).await;
             match reply.and_then(|reply| decode_reply(&reply)) {
-                Ok(Reply::Join(identity)) => return identity,
+                Ok(Reply::Join(identity)) => return Ok(identity),
+                Ok(Reply::ReadsLess(level)) => return Err(LaterLevel { level, reads }.into()),
                 Ok(Reply::NotLeader(leader)) => {
                     tracing::debug!(address, ?leader, "a seed does not lead");
                     hint = leader.map(|leader| leader.address);
@@ -117,7 +124,7 @@ pub(super) async fn join(volume: VolumeId, options: &ClusterOptions) -> Identity
 impl Group {
     /// Every member, in the order of their ids.
     pub(crate) fn members(&self) -> Vec<Member> {
-        let volumes = self.volumes();
+        let (volumes, reads) = (self.volumes(), self.announced());
         let me = self.identity.node;
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -135,6 +142,7 @@ impl Group {
                 is_voter: voters.contains(node),
                 matched_index: if is_leader { metrics.last_log_index } else { matched.map(|id| id.index) },
                 last_contact: if is_leader { Some(Duration::ZERO) } else { heard.map(|at| at.elapsed()) },
+                reads: reads.get(node).copied().unwrap_or_default(),
             }
         };
         membership.nodes().map(member).collect()
@@ -151,7 +159,10 @@ impl Group {
     pub(crate) async fn view(&self, patience: Duration) -> Members {
         let asked = self.ask_leader(Request::Members, Instant::now() + patience).await;
         if let Ok(Reply::Members(MembersReply { leader, term, last_index, members })) = asked {
-            let members = members.into_iter().map(Into::into).collect();
+            // Of what they read, the facts tell here as well.
+            let reads = self.announced();
+            let reads = |record: &MemberRecord| reads.get(&record.node).copied().unwrap_or_default();
+            let members = members.into_iter().map(|record| Member { reads: reads(&record), ..record.into() }).collect();
             return Members { leader: Some(leader), term, last_index, members };
         }
         let status = self.status();
@@ -181,8 +192,8 @@ impl Group {
 
     /// Tells every member where this replica is reached, since addresses change; the leader lets the group agree on it.
     pub(crate) async fn announce(&self, address: &str, patience: Duration) -> Result<(), AnnounceError> {
-        let Identity { node, .. } = self.identity;
-        let request = Request::Join { volume: self.volume, node: Some(node), address: address.to_owned() };
+        let (Identity { node, .. }, reads) = (self.identity, self.shared.levels.reads);
+        let request = Request::Announce { volume: self.volume, node: Some(node), address: address.to_owned(), reads };
         let others = self.members().into_iter().filter(|member| member.node != node);
         // Who is not reached is told by what the group agrees on.
         let told = others.map(async |member| {
@@ -196,13 +207,18 @@ impl Group {
         match self.ask_leader(request, Instant::now() + patience).await {
             Ok(Reply::Join(identity)) if identity == self.identity => Ok(()),
             Ok(Reply::Removed) => Err(AnnounceError::Removed(node)),
+            Ok(Reply::ReadsLess(level)) => Err(LaterLevel { level, reads }.into()),
             Ok(other) => Err(AnnounceError::NoLeader(format!("the leader answered with {other:?}"))),
             Err(Unanswered { why, .. }) => Err(AnnounceError::NoLeader(why)),
         }
     }
 
-    /// Takes a volume in: allocates its node id, makes it a learner, notes its address.
-    pub(super) async fn take_in(&self, volume: VolumeId, node: Option<u64>, address: String) -> Reply {
+    /// Takes a volume in: allocates its node id, makes it a learner, notes its address and what its build reads.
+    pub(super) async fn take_in(&self, volume: VolumeId, node: Option<u64>, address: String, reads: Level) -> Reply {
+        let _turn = self.joining.lock().await;
+        if let Err(refusal) = self.admit(reads) {
+            return refusal;
+        }
         let is_blank = node.is_none();
         let node = match node {
             Some(node) => node,
@@ -220,6 +236,15 @@ impl Group {
             let metrics = metrics.borrow_watched();
             metrics.membership_config.membership().get_node(&node).cloned()
         };
+        if known.is_some()
+            && let Err(reply) = self.note_level(node, volume, reads).await
+        {
+            return reply;
+        }
+        // Since its id was allocated, this replica may have learnt of a level that it had not applied.
+        if let Err(refusal) = self.admit(reads) {
+            return refusal;
+        }
         let joined = Reply::Join(Identity { cluster: self.identity.cluster, node });
         let nodes = BTreeMap::from([(node, at.clone())]);
         let change = match known {
@@ -247,7 +272,9 @@ impl Group {
         if !is_known {
             let command = NameFirstVolume { volume }.into();
             let envelope = Envelope { id: CommandId(volume.0), at: LogTime(0), command };
-            self.commit(encode(&envelope).into(), Instant::now() + JOIN_PATIENCE).await;
+            if let Ok(entry) = self.entry(&envelope) {
+                self.commit(entry, Instant::now() + JOIN_PATIENCE).await;
+            }
         }
     }
 
@@ -255,8 +282,8 @@ impl Group {
     /// by the same entry; after that the state itself knows the volume.
     async fn node_of(&self, volume: VolumeId) -> Result<u64, Reply> {
         let envelope = Envelope { id: CommandId(volume.0), at: LogTime(0), command: AllocateNode { volume }.into() };
-        let deadline = Instant::now() + JOIN_PATIENCE;
-        match self.commit(encode(&envelope).into(), deadline).await {
+        let entry = self.entry(&envelope).map_err(|error| Reply::Failed(error.to_string()))?;
+        match self.commit(entry, Instant::now() + JOIN_PATIENCE).await {
             Reply::Propose(ProposeReply::Done { outcome, .. }) => match decode(&outcome) {
                 Ok(Outcome::AllocateNode(Ok(node))) => Ok(node),
                 other => Err(Reply::Failed(format!("the node was not allocated: {other:?}"))),
@@ -310,11 +337,14 @@ pub enum AnnounceError {
          folder, with which it joins as a new node"
     )]
     Removed(u64),
+    /// The cluster uses what this release does not read.
+    #[error(transparent)]
+    Later(#[from] LaterLevel),
 }
 
 impl From<Member> for MemberRecord {
     fn from(member: Member) -> Self {
-        let Member { node, volume, address, is_voter, matched_index, last_contact } = member;
+        let Member { node, volume, address, is_voter, matched_index, last_contact, reads: _ } = member;
         let last_contact_ms = last_contact.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
         Self { node, volume, address, is_voter, matched_index, last_contact_ms }
     }
@@ -324,7 +354,7 @@ impl From<MemberRecord> for Member {
     fn from(record: MemberRecord) -> Self {
         let MemberRecord { node, volume, address, is_voter, matched_index, last_contact_ms } = record;
         let last_contact = last_contact_ms.map(Duration::from_millis);
-        Self { node, volume, address, is_voter, matched_index, last_contact }
+        Self { node, volume, address, is_voter, matched_index, last_contact, reads: Level::FIRST }
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::records::{AppliedRecord, EntryRecord, IdRecord, VoteRecord};
-use crate::{ClusterId, Identity, VolumeId};
+use crate::{ClusterId, Identity, Level, VolumeId};
 
 /// A request, and whom it is for: an address may have passed to another replica, or another cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +50,14 @@ pub(super) enum Request {
     AwaitApplied(u64),
     /// Of the leader: what it knows of the members.
     Members,
+    /// `Join`, of a build that says what it reads; without that, it reads the first level.
+    Announce {
+        volume: VolumeId,
+        /// Its node id, unless it is blank.
+        node: Option<u64>,
+        address: String,
+        reads: Level,
+    },
 }
 
 /// Raft, figure 2: `AppendEntries`.
@@ -137,6 +145,8 @@ pub(super) enum Reply {
     Members(MembersReply),
     /// The node that asks to be noted was taken out of the cluster.
     Removed,
+    /// The build of whoever announces itself reads less than what is in force.
+    ReadsLess(Level),
 }
 
 /// The members, as the leader sees them.
@@ -239,7 +249,9 @@ pub enum ChangeRefusal {
     Leads(u64),
     /// Of the voters that would be left, too few are in contact to agree on anything.
     #[error(
-        "without node {node} there are {voters} voters, of which {needed} must agree, and {in_contact} are in contact"
+        "without node {node} there {}, of which {needed} must agree, and {}",
+        if *.voters == 1 { "is 1 voter".to_owned() } else { format!("are {} voters", .voters) },
+        if *.in_contact == 1 { "1 is in contact".to_owned() } else { format!("{} are in contact", .in_contact) }
     )]
     Quorum {
         /// The voter that was to go.
@@ -292,6 +304,12 @@ mod tests {
             is_last: true,
         };
         let join = Request::Join { volume: VolumeId(9), node: None, address: "three:5001".to_owned() };
+        let announce = Request::Announce {
+            volume: VolumeId(9),
+            node: Some(3),
+            address: "three:5001".to_owned(),
+            reads: Level(300),
+        };
         check(
             "peer-request",
             &[
@@ -310,6 +328,7 @@ mod tests {
                 ("transfer", message(Request::Change(MemberChange::TransferLeadership { to: 3 }))),
                 ("hand-over", message(Request::Change(MemberChange::HandOver { from: 1 }))),
                 ("members", message(Request::Members)),
+                ("announce", message(announce)),
             ],
         );
     }
@@ -369,6 +388,7 @@ mod tests {
                 ("no-leader", Reply::Change(Err(ChangeRefusal::NoLeader(why())))),
                 ("members", Reply::Members(members)),
                 ("removed", Reply::Removed),
+                ("reads-less", Reply::ReadsLess(Level(300))),
             ],
         );
     }

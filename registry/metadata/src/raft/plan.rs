@@ -98,6 +98,7 @@ fn check_quorum_without(node: u64, members: &[Member], me: u64) -> Result<(), Ch
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Level;
 
     const LAST: u64 = 10_000;
 
@@ -109,6 +110,7 @@ mod tests {
             is_voter,
             matched_index: Some(LAST - lag),
             last_contact: contact_ms.map(Duration::from_millis),
+            reads: Level::FIRST,
         }
     }
 

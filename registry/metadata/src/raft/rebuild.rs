@@ -27,7 +27,7 @@ use super::{LogEntry, applied_id};
 use crate::encoding::{decode, encode};
 use crate::state::{Apply, Export, State, Sync};
 use crate::{
-    Disk, Envelope, History, LocalDisk, LogTime, OpenError, Options, Position, Query, QueryError, folder_format,
+    Disk, Envelope, History, Levels, LocalDisk, LogTime, OpenError, Options, Position, Query, QueryError, folder_format,
 };
 
 /// The one member of a group that has been restored.
@@ -98,6 +98,7 @@ pub enum RebuildError {
 pub struct Rebuild {
     folder: PathBuf,
     state: State,
+    pub(crate) levels: Levels,
     /// The last entry that is in the state: its term, and how many there are up to it.
     term: u64,
     entries: u64,
@@ -117,12 +118,14 @@ impl Rebuild {
         let state = State::open(&LocalDisk, &folder.join("state.redb"), Options::STATE_CACHE_BYTES)?;
         let folder = folder.to_owned();
         let (position, time) = (Position { epoch: 1, sequence: 0 }, LogTime(0));
-        Ok(Self { folder, state, term: 0, entries: 0, since_checkpoint: 0, position, time })
+        let levels = Levels::OF_THIS_BUILD;
+        Ok(Self { folder, state, levels, term: 0, entries: 0, since_checkpoint: 0, position, time })
     }
 
     /// Takes in what [`Snapshot::write_to`](crate::Snapshot::write_to) wrote, having checked that it is whole.
     pub fn load(&mut self, snapshot: File) -> Result<(), RebuildError> {
         let export = Export::received(Box::new(snapshot)).map_err(RebuildError::Snapshot)?;
+        self.levels.check(export.level()?).map_err(QueryError::from)?;
         self.state.replace(&export)?;
         let rows = self.state.read()?;
         (self.term, self.entries) = applied_id(&rows)?.map_or((0, 0), |(term, index)| (term, index + 1));
@@ -152,10 +155,10 @@ impl Rebuild {
     fn apply_batch(&mut self, batch: &[LogEntry], until: Until) -> Result<bool, RebuildError> {
         let Some(last) = batch.last() else { return Ok(true) };
         let envelopes = batch.iter().filter_map(envelope).collect::<Result<Vec<_>, _>>()?;
-        let mut reached = (self.position, self.time);
+        let (mut reached, levels) = ((self.position, self.time), self.levels);
         let applied = self.state.write_if(|apply: &mut Apply<'_>| {
             for envelope in envelopes {
-                apply.apply(envelope)?;
+                apply.apply_read_by(levels, envelope)?;
             }
             reached = (apply.position(), apply.time());
             Ok(until.includes(reached.0, reached.1))

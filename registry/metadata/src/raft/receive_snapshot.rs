@@ -35,6 +35,8 @@ pub(super) enum Received {
     Continue(u64),
     /// All rows are here, and whole.
     Whole(Export),
+    /// It is of a later release, or no snapshot at all.
+    NotRead(String),
 }
 
 impl SnapshotReceiver {
@@ -70,6 +72,11 @@ fn take_in(
     piece: SnapshotPiece,
 ) -> io::Result<Received> {
     let SnapshotPiece { vote, state, offset, bytes, is_last } = piece;
+    if offset == 0
+        && let Err(error) = Export::check_format(&bytes)
+    {
+        return Ok(Received::NotRead(error.to_string()));
+    }
     let mut begun = match incoming.take() {
         Some(begun) if begun.vote == vote && begun.state == state => begun,
         former if offset > 0 => {

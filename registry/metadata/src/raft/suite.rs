@@ -11,8 +11,8 @@ use super::config::{Types, seeded};
 use super::index::Limits;
 use super::log::Log;
 use super::machine::Machine;
-use crate::LocalDisk;
 use crate::state::State;
+use crate::{Levels, LocalDisk};
 
 struct OnDisk;
 
@@ -23,7 +23,7 @@ impl StoreBuilder<Types, Log, Machine, TempDir> for OnDisk {
         let limits = Limits { cache_bytes: 100, segment_bytes: 300 };
         let log = Log::open(Arc::new(LocalDisk), &folder.path().join("log"), limits).unwrap();
         let (alive, _) = mpsc::channel(1);
-        let machine = Machine::new(Arc::new(LocalDisk), State::in_memory(), alive).unwrap();
+        let machine = Machine::new(Arc::new(LocalDisk), State::in_memory(), Levels::OF_THIS_BUILD, alive).unwrap();
         Ok((folder, log, machine))
     }
 }

@@ -36,7 +36,8 @@ use crate::encoding::encode;
 use crate::identity::{IdentityFile, IdentityRecord};
 use crate::state::{Apply, State, Sync};
 use crate::{
-    ClusterId, History, Identity, LocalDisk, LogTime, OpenError, Options, Position, QueryError, VolumeId, folder_format,
+    ClusterId, History, Identity, Levels, LocalDisk, LogTime, OpenError, Options, Position, Query, QueryError,
+    VolumeId, folder_format,
 };
 
 /// Why a replica cannot go on alone.
@@ -119,7 +120,8 @@ impl Survivor {
         let file = IdentityFile::of(disk, folder);
         let found = file.read()?.and_then(|record| record.member.map(|identity| (record, identity)));
         let (record, identity) = found.ok_or_else(|| SurvivorError::NoMember(folder.to_owned()))?;
-        let identity = super::group::identity_by(&state, identity)?;
+        let identity = super::open::identity_by(&state, identity)?;
+        Levels::OF_THIS_BUILD.check(Query::new(state.read()?).level()?).map_err(QueryError::from)?;
 
         let (applied, mut membership) = read_consensus(&state.read()?)?;
         let start = applied.map_or(0, |applied| applied.index + 1);
@@ -196,7 +198,7 @@ fn split(members: &Membership<u64, BasicNode>) -> (BTreeMap<u64, String>, BTreeM
 fn apply_all(apply: &mut Apply<'_>, entries: &[Entry]) -> Result<(), QueryError> {
     for entry in entries {
         if let EntryPayload::Normal(Proposal(bytes)) = &entry.payload {
-            decide(apply, Some(Proposal(bytes.clone())))?;
+            decide(apply, Some(Proposal(bytes.clone())), Levels::OF_THIS_BUILD)?;
         }
     }
     Ok(())

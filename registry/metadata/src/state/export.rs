@@ -8,12 +8,17 @@ use std::io::{self, BufReader, Read, Write};
 
 use redb::ReadableTable;
 
+use super::keyspace::LEVEL;
 use super::table::{ReadRows, RowsInOrder};
-use crate::QueryError;
 use crate::disk::{DiskFile, FileReader};
+use crate::encoding::decode;
+use crate::{Level, QueryError};
 
 /// What every export begins with: what it is, and the format.
 const MAGIC: &[u8; 8] = b"rsfacts1";
+
+/// The part of it that is the same in every format.
+const KIND: &[u8] = MAGIC.split_at(7).0;
 
 /// Stands where a key's length would: the rows are over.
 const END: u32 = u32::MAX;
@@ -28,14 +33,42 @@ pub(crate) enum Export {
     /// Of our own state.
     View(ReadRows),
     /// As another replica sent them: a whole, checked file.
-    File(Box<dyn DiskFile>),
+    File { file: Box<dyn DiskFile>, level: Level },
 }
 
 impl Export {
     /// Takes in what another replica wrote, having checked that it is whole.
     pub(crate) fn received(file: Box<dyn DiskFile>) -> io::Result<Self> {
-        read_rows(&*file, |_, _| Ok(()))?;
-        Ok(Self::File(file))
+        let (key, mut level) = (LEVEL.key(()), Level::default());
+        read_rows(&*file, |row, value| {
+            if row == key {
+                level = decode(value).map_err(|error| damaged(&format!("its level: {error}")))?;
+            }
+            Ok(())
+        })?;
+        Ok(Self::File { file, level })
+    }
+
+    /// Refuses bytes that do not begin like an export that this release reads.
+    pub(crate) fn check_format(begin: &[u8]) -> io::Result<()> {
+        match begin.strip_prefix(KIND) {
+            Some([format, ..]) if *format == MAGIC[KIND.len()] => Ok(()),
+            Some([format, ..]) => Err(unread(&format!(
+                "the snapshot has format {}, and this release reads up to format {}: run the release that wrote it, or a \
+                 later one",
+                char::from(*format),
+                char::from(MAGIC[KIND.len()])
+            ))),
+            _ => Err(damaged("it does not begin like one")),
+        }
+    }
+
+    /// The level in force in these facts.
+    pub(crate) fn level(&self) -> Result<Level, QueryError> {
+        match self {
+            Self::View(rows) => Ok(rows.get(LEVEL, ())?.unwrap_or_default()),
+            Self::File { level, .. } => Ok(*level),
+        }
     }
 
     /// Writes it for another replica.
@@ -68,7 +101,7 @@ impl Export {
                 }
                 Ok(())
             }
-            Self::File(file) => read_rows(&**file, |key, value| visit(key, value).map_err(io::Error::other))
+            Self::File { file, .. } => read_rows(&**file, |key, value| visit(key, value).map_err(io::Error::other))
                 .map_err(QueryError::storage),
         }
     }
@@ -137,11 +170,8 @@ fn length(field: &[u8]) -> Result<u32, QueryError> {
 }
 
 fn read_rows(file: &dyn DiskFile, mut visit: impl FnMut(&[u8], &[u8]) -> io::Result<()>) -> io::Result<()> {
-    let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("the snapshot is damaged: {what}"));
     let mut input = Summed { inner: BufReader::new(FileReader::new(file)?), sum: crc32fast::Hasher::new() };
-    if read_array(&mut input)? != *MAGIC {
-        return Err(damaged("it does not begin like one"));
-    }
+    Export::check_format(&read_array::<{ MAGIC.len() }>(&mut input)?)?;
     let (mut rows, mut key, mut value) = (0_u64, Vec::new(), Vec::new());
     loop {
         let key_length = u32::from_be_bytes(read_array(&mut input)?);
@@ -167,6 +197,14 @@ fn read_rows(file: &dyn DiskFile, mut visit: impl FnMut(&[u8], &[u8]) -> io::Res
         return Err(damaged("its checksum is wrong"));
     }
     Ok(())
+}
+
+fn damaged(what: &str) -> io::Error {
+    unread(&format!("the snapshot is damaged: {what}"))
+}
+
+fn unread(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 fn read_array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {

@@ -16,7 +16,7 @@ use super::rows::{
     AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
     MirrorRow, ObjectRow, PartRow, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
 };
-use crate::{Arrival, ClusterId, CommandId, History, LogTime, Position, VolumeId};
+use crate::{Arrival, ClusterId, CommandId, History, Level, LogTime, Position, VolumeId};
 
 /// The counters and clocks of the whole state.
 pub(crate) const HEAD: Region<(), Head> = Region::new(0x01);
@@ -27,6 +27,9 @@ pub(crate) const HISTORY: Region<(), History> = Region::new(0x03);
 
 /// Which cluster's facts these are, where that is not the one that the replica was taken into: its survivor went on alone.
 pub(crate) const CLUSTER: Region<(), ClusterId> = Region::new(0x04);
+
+/// The level in force, above the first.
+pub(crate) const LEVEL: Region<(), Level> = Region::new(0x05);
 
 /// Repositories that hold anything.
 pub(crate) const REPOSITORIES: Region<RepositoryName, RepositoryRow> = Region::new(0x10);
@@ -84,6 +87,8 @@ pub(crate) const DEDUP_BY_AGE: Region<(LogTime, CommandId), ()> = Region::new(0x
 pub(crate) const NODES: Region<VolumeId, u64> = Region::new(0x70);
 /// The highest node id that was given.
 pub(crate) const LAST_NODE: Region<(), u64> = Region::new(0x71);
+/// What the build of each node reads, above the first level.
+pub(crate) const READS: Region<u64, Level> = Region::new(0x72);
 
 /// How far a mirror has received its home's feed.
 pub(crate) const CURSOR: Region<(), CursorRow> = Region::new(0x80);
@@ -364,6 +369,16 @@ impl Part for VolumeId {
     }
 }
 
+impl Part for u64 {
+    fn write(&self, key: &mut Vec<u8>) {
+        key.extend_from_slice(&self.to_be_bytes());
+    }
+
+    fn read(key: &mut &[u8]) -> Option<Self> {
+        Some(Self::from_be_bytes(take(key)?))
+    }
+}
+
 impl Part for u32 {
     fn write(&self, key: &mut Vec<u8>) {
         key.extend_from_slice(&self.to_be_bytes());
@@ -519,6 +534,8 @@ mod tests {
             ("consensus", CONSENSUS.key(())),
             ("history", HISTORY.key(())),
             ("cluster", CLUSTER.key(())),
+            ("level", LEVEL.key(())),
+            ("reads", READS.key(&300)),
             ("repository", REPOSITORIES.key(name)),
             ("tag", TAGS.key((name, tag))),
             ("tag-of", TAGS_OF.key((name, digest, tag))),

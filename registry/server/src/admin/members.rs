@@ -22,6 +22,8 @@ pub(super) struct Membership {
     pub term: u64,
     /// The newest entry of the log.
     pub last_log_index: u64,
+    /// What the cluster may use: the least that any member reads, or has read.
+    pub level: u32,
     pub quorum: Quorum,
     /// In the order of their node ids.
     pub members: Vec<Member>,
@@ -57,6 +59,8 @@ pub(super) struct Member {
     pub lag_entries: Option<u64>,
     /// Milliseconds since the leader heard of it last.
     pub last_contact_ms: Option<u64>,
+    /// The level up to which its release reads.
+    pub reads: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +90,7 @@ pub(super) async fn of(metadata: &Metadata) -> Membership {
         role: if member.is_voter { Role::Voter } else { Role::Learner },
         lag_entries: view.lag(member),
         last_contact_ms: member.last_contact.map(milliseconds),
+        reads: member.reads.0,
     };
     let ClusterId(cluster) = identity.cluster;
     let VolumeId(volume) = metadata.volume();
@@ -95,6 +100,7 @@ pub(super) async fn of(metadata: &Metadata) -> Membership {
         leader: view.leader,
         term: view.term,
         last_log_index: view.last_index,
+        level: metadata.status().level.0,
         quorum: Quorum { voters: view.voters(), needed: view.quorum(), in_contact: view.voters_in_contact() },
         members: view.members.iter().map(member).collect(),
     }
@@ -127,15 +133,17 @@ fn printed(members: &Membership, as_json: bool) -> anyhow::Result<String> {
 }
 
 fn text(answer: &Membership) -> String {
-    let Membership { cluster, this, leader, term, last_log_index, quorum, members } = answer;
+    let Membership { cluster, this, leader, term, last_log_index, level, quorum, members } = answer;
     let led = match leader {
         Some(leader) => format!("node {leader} leads in term {term}"),
         None => format!("no leader answers (term {term}): this is what node {} knows", this.node),
     };
     let contact = quorum.in_contact.map(|count| format!(", {count} in contact")).unwrap_or_default();
     let head = format!(
-        "cluster {cluster}: {led}, entry {last_log_index}\n{} voters, {} must agree{contact}\n\n",
-        quorum.voters, quorum.needed
+        "cluster {cluster}: {led}, entry {last_log_index}\n{}, {} must agree{contact}\n{}\n",
+        voters(quorum.voters),
+        quorum.needed,
+        waiting(*level, members)
     );
     let row = |member: &Member| {
         let unknown = || "?".to_owned();
@@ -152,12 +160,30 @@ fn text(answer: &Membership) -> String {
                 Some(ago) => format!("{}.{} s ago", ago / 1000, ago % 1000 / 100),
                 None => unknown(),
             },
+            member.reads.to_string(),
             member.address.clone(),
             member.volume.clone().unwrap_or_else(unknown),
         ]
     };
     let rows: Vec<_> = members.iter().map(row).collect();
-    head + &table(["node", "role", "behind", "last contact", "address", "volume"], &rows)
+    head + &table(["node", "role", "behind", "last contact", "reads", "address", "volume"], &rows)
+}
+
+fn voters(count: u64) -> String {
+    format!("{count} {}", if count == 1 { "voter" } else { "voters" })
+}
+
+/// Who keeps the cluster at its level, if some of the others read more: a line, or nothing.
+fn waiting(level: u32, members: &[Member]) -> String {
+    let most = members.iter().map(|member| member.reads).max().unwrap_or(level);
+    let nodes = members.iter().filter(|member| member.reads < most).map(|member| format!("node {}", member.node));
+    let nodes = nodes.collect::<Vec<_>>().join(", ");
+    if most <= level || nodes.is_empty() {
+        return String::new();
+    }
+    format!(
+        "level {level} is in force; what came with level {most} waits until a release that reads it runs on {nodes}\n"
+    )
 }
 
 #[cfg(test)]
@@ -172,6 +198,7 @@ pub(super) mod tests {
             role,
             lag_entries: lag,
             last_contact_ms: contact,
+            reads: 1,
         };
         Membership {
             cluster: uuid(7),
@@ -179,6 +206,7 @@ pub(super) mod tests {
             leader: Some(2),
             term: 3,
             last_log_index: 120,
+            level: 1,
             quorum: Quorum { voters: 3, needed: 2, in_contact: Some(2) },
             members: vec![
                 member(1, Role::Voter, Some(1), Some(70)),
@@ -205,12 +233,19 @@ pub(super) mod tests {
         cluster 00000000-0000-0000-0000-000000000007: node 2 leads in term 3, entry 120
         3 voters, 2 must agree, 2 in contact
 
-        node  role     behind  last contact  address        volume
-        1     voter    1       0.0 s ago     10.0.0.1:5001  00000000-0000-0000-0000-000000001001
-        2     leader   0       now           10.0.0.2:5001  00000000-0000-0000-0000-000000001002
-        4     voter    ?       61.2 s ago    10.0.0.4:5001  ?
-        5     learner  119     ?             10.0.0.5:5001  00000000-0000-0000-0000-000000001005
+        node  role     behind  last contact  reads  address        volume
+        1     voter    1       0.0 s ago     1      10.0.0.1:5001  00000000-0000-0000-0000-000000001001
+        2     leader   0       now           1      10.0.0.2:5001  00000000-0000-0000-0000-000000001002
+        4     voter    ?       61.2 s ago    1      10.0.0.4:5001  ?
+        5     learner  119     ?             1      10.0.0.5:5001  00000000-0000-0000-0000-000000001005
         ");
+        let mut upgrading = members();
+        (upgrading.members[0].reads, upgrading.members[1].reads) = (2, 2);
+        let told =
+            "level 1 is in force; what came with level 2 waits until a release that reads it runs on node 4, node 5\n";
+        assert!(text(&upgrading).contains(told), "{}", text(&upgrading));
+        let one = Membership { quorum: Quorum { voters: 1, needed: 1, in_contact: Some(1) }, ..members() };
+        assert!(text(&one).contains("\n1 voter, 1 must agree, 1 in contact\n"), "{}", text(&one));
         let alone = text(&members_alone());
         assert!(alone.contains("no leader answers (term 3): this is what node 1 knows"), "{alone}");
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use roadstead_domain::Fault;
 use roadstead_geo::Mirror;
-use roadstead_metadata::{ClusterId, Identity, Role};
+use roadstead_metadata::{ClusterId, Identity, Level, Role};
 use serde::{Deserialize, Serialize};
 
 use super::api::Admin;
@@ -26,6 +26,7 @@ pub(super) struct Status {
     pub cluster: String,
     /// This replica's node id in it.
     pub node: u64,
+    pub level: Levels,
     pub raft: Raft,
     pub changes: Changes,
     pub uploads_open: u64,
@@ -56,6 +57,15 @@ pub(super) struct MirrorLag {
     pub comparing: bool,
     /// Why somebody has to look, if somebody has to.
     pub problem: Option<String>,
+}
+
+/// What the facts may hold: a number that rises when all replicas of a cluster run a release that reads more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Levels {
+    /// What the cluster may use.
+    pub in_force: u32,
+    /// Up to which this release reads.
+    pub reads: u32,
 }
 
 /// This replica in its group.
@@ -102,6 +112,7 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         readiness: readiness(admin.health.readiness()).to_owned(),
         cluster: uuid(cluster),
         node,
+        level: Levels { in_force: status.level.0, reads: status.reads.0 },
         raft: Raft {
             role: role(status.role).to_owned(),
             leader: status.leader,
@@ -160,7 +171,8 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { version, url, readiness, cluster, node, raft, changes, uploads_open, memory_budget, mirror } = status;
+    let Status { version, url, readiness, cluster, node, level, raft, changes, uploads_open, memory_budget, mirror } =
+        status;
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
         Some(leader) => format!(" of node {leader}"),
@@ -171,6 +183,7 @@ fn text(status: &Status) -> String {
     let mut rows = vec![
         ("registry", format!("roadstead {version}, {readiness} on {url}")),
         ("cluster", format!("node {node} of {cluster}; `roadstead members` lists all")),
+        ("level", level_text(level)),
         ("raft", format!("{}{leader}, term {}", raft.role, raft.term)),
         (
             "log",
@@ -207,6 +220,17 @@ fn lag_row(mirror: &MirrorLag) -> String {
     format!("{seconds:.1} s; {changes} changes; {blobs} blobs with {size}")
 }
 
+fn level_text(level: &Levels) -> String {
+    let Levels { in_force, reads } = level;
+    if in_force == reads {
+        return format!("{in_force}, which is all that this release knows");
+    }
+    let release = Level(*reads).release().map(|release| format!(" (roadstead {release})")).unwrap_or_default();
+    format!(
+        "{in_force}; level {reads}{release} waits until all replicas read it: `roadstead members` shows which do not"
+    )
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -218,6 +242,7 @@ pub(super) mod tests {
             readiness: "ready".to_owned(),
             cluster: uuid(7),
             node: 1,
+            level: Levels { in_force: 1, reads: 1 },
             raft: Raft {
                 role: "leader".to_owned(),
                 leader: Some(1),
@@ -266,11 +291,14 @@ pub(super) mod tests {
         insta::assert_snapshot!(text(&status()), @r"
         registry     roadstead 1.2.3, ready on https://127.0.0.1:5000
         cluster      node 1 of 00000000-0000-0000-0000-000000000007; `roadstead members` lists all
+        level        1, which is all that this release knows
         raft         leader, term 3
         log          entry 120, applied to 119, durable in the state to 100; 1.5 MiB
         change feed  epoch 1, change 57
         uploads      2 open
         memory       8.0 MiB of 128.0 MiB for content in transit
         ");
+        let upgrading = text(&Status { level: Levels { in_force: 1, reads: 2 }, ..status() });
+        assert!(upgrading.contains("level        1; level 2 waits until all replicas read it"), "{upgrading}");
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    /// Does not end by itself; fails if the replica was taken out of its cluster.
+    /// Does not end by itself; fails if the replica was taken out of its cluster, or reads less than that uses.
     pub(crate) async fn run(self: Arc<Self>) -> TaskResult {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -43,7 +43,7 @@ impl Member {
             if !is_announced {
                 match self.metadata.announce(&self.address).await {
                     Ok(()) => is_announced = true,
-                    Err(error @ AnnounceError::Removed(_)) => return Err(error.into()),
+                    Err(error @ (AnnounceError::Removed(_) | AnnounceError::Later(_))) => return Err(error.into()),
                     Err(error) => debug!(reason = %error, "the others do not know yet where this replica is: {error}"),
                 }
             }
@@ -56,16 +56,21 @@ impl Member {
         }
     }
 
-    /// Asks the others what has become of it whenever it hears of no leader: they may have taken it out.
+    /// Asks the others what has become of it whenever it hears of no leader: they may have taken it out. Sees to it that
+    /// what all members read may be used.
     async fn stay(&self) -> TaskResult {
         let mut looks = interval(SILENCE);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             let is_silent = self.metadata.status().contact.is_none_or(|contact| contact > SILENCE);
-            if is_silent && let Err(error @ AnnounceError::Removed(_)) = self.metadata.announce(&self.address).await {
+            if is_silent
+                && let Err(error @ (AnnounceError::Removed(_) | AnnounceError::Later(_))) =
+                    self.metadata.announce(&self.address).await
+            {
                 return Err(error.into());
             }
+            self.metadata.settle_level().await;
         }
     }
 

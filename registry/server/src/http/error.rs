@@ -8,12 +8,17 @@ use roadstead_domain::{
     BlobReadError, BodyError, CollectError, Fault, ListTagsError, ManifestPutError, ManifestReadError, UploadError,
 };
 use roadstead_geo::PullError;
+use roadstead_metadata::{Level, ProposeError};
 use roadstead_oci::{Digest, ErrorBody, ErrorCode, ManifestError, RouteError};
 use serde_json::json;
 
 /// Seconds after which a client that was turned away by load or by a failure is asked to come back: longer than an
 /// election, shorter than clients' patience.
 const RETRY_AFTER: &str = "2";
+
+/// Seconds after which a client is asked to come back with what has to wait for the end of an upgrade: that of a replica
+/// takes some.
+const RETRY_AFTER_UPGRADE: &str = "30";
 
 /// An answer that is an error.
 #[derive(Debug)]
@@ -85,6 +90,19 @@ impl ApiError {
         }
     }
 
+    /// 503: come back when all replicas are of a release that knows it.
+    fn upgrading(since: Level) -> Self {
+        let release = match since.release() {
+            Some(release) => format!("roadstead {release} or later"),
+            None => "the new release".to_owned(),
+        };
+        let message = format!(
+            "nothing was done: the registry is being upgraded, and can do this when all its replicas run {release}; try \
+             again then"
+        );
+        Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER_UPGRADE)
+    }
+
     /// 429: come back.
     pub(crate) fn too_many(message: &'static str) -> Self {
         Self::with_message(ErrorCode::TooManyRequests, message).header(header::RETRY_AFTER, RETRY_AFTER)
@@ -122,7 +140,10 @@ impl From<RouteError> for ApiError {
 
 impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
-        if fault.is_transient() {
+        if let Fault::Propose(ProposeError::NotYet { since, .. }) = &fault {
+            tracing::warn!(error = %fault, "a request has to wait for the end of an upgrade");
+            Self::upgrading(*since)
+        } else if fault.is_transient() {
             tracing::warn!(error = %fault, "a request could not be done at the moment");
             Self::unavailable()
         } else {
@@ -179,8 +200,8 @@ impl From<ManifestPutError> for ApiError {
                 Self::with_message(ErrorCode::ManifestBlobUnknown, message).detail(json!({ "missing": missing }))
             }
             ManifestPutError::PreconditionFailed => {
-                let message = "the reference names another manifest than If-Match or If-None-Match says";
-                Self::with_message(ErrorCode::Denied, message).status(StatusCode::PRECONDITION_FAILED)
+                let message = "the reference names another manifest than If-Match or If-None-Match says, or none";
+                Self::with_message(ErrorCode::Precondition, message)
             }
             ManifestPutError::Fault(fault) => fault.into(),
         }
@@ -227,5 +248,21 @@ impl From<UploadError> for ApiError {
             UploadError::Body(error) => error.into(),
             UploadError::Fault(fault) => fault.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_an_upgrade_says_for_which_release() {
+        let not_yet = ProposeError::NotYet { since: Level::NEWEST, in_force: Level(0) };
+        let error = ApiError::from(Fault::from(not_yet));
+        assert_eq!(error.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(error.headers, [(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_UPGRADE))]);
+        let body = String::from_utf8(error.body.to_json()).unwrap();
+        let release = Level::NEWEST.release().unwrap();
+        assert!(body.contains("nothing was done") && body.contains(release), "{body}");
     }
 }

@@ -98,6 +98,7 @@ impl Client {
                 tags.truncate(1);
                 Condition::Is(current)
             }
+            3 => Condition::Exists,
             _ => Condition::Any,
         };
         let push = Push { repository, value, manifest, tags, condition };
@@ -123,6 +124,7 @@ impl Client {
         let precondition = match condition {
             Condition::Any => Precondition::None,
             Condition::Absent => Precondition::Absent,
+            Condition::Exists => Precondition::Exists,
             Condition::Is(value) => Precondition::Match(vec![self.universe.manifest_digest(*value)]),
         };
         let promised = self.promised(*repository, *value);

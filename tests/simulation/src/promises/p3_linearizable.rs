@@ -1,7 +1,8 @@
 //! P3: one order of all pushes, reads and deletions of a repository's tags explains every answer.
 
+use roadstead_simulation::linearizability::{Call, Model, Verdict, check as search};
+
 use crate::history::{Condition, TAGS, TagOperation, Value};
-use crate::linearizability::{Call, Model, Verdict, check as search};
 use crate::run::World;
 
 /// What a search may cost: far above what it does.
@@ -22,6 +23,7 @@ impl Model for Tags {
                 let holds = tags.iter().all(|tag| match condition {
                     Condition::Any => true,
                     Condition::Absent => state[*tag].is_none(),
+                    Condition::Exists => state[*tag].is_some(),
                     // Whoever repeats it because the answer was lost asks for what is so already.
                     Condition::Is(wanted) => state[*tag] == Some(*wanted) || state[*tag] == Some(*value),
                 });

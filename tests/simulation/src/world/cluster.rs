@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use roadstead_metadata::{MemberChange, Role, VolumeId};
+use roadstead_metadata::{Levels, MemberChange, Role, VolumeId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -27,6 +27,8 @@ pub(crate) struct Cluster {
     pub(crate) network: Network,
     pub(crate) bucket: Arc<Bucket>,
     pub(crate) bugs: Bugs,
+    /// The release that new replicas run.
+    pub(crate) levels: Mutex<Levels>,
     random: Mutex<Random>,
     replicas: Mutex<Vec<Arc<Replica>>>,
     /// How many replicas there ever were.
@@ -48,6 +50,7 @@ impl Cluster {
             trace,
             time,
             bugs,
+            levels: Mutex::new(Levels::OF_THIS_BUILD),
             random: Mutex::new(Random::of(seed, "cluster")),
             replicas: Mutex::default(),
             numbered: Mutex::default(),
@@ -102,7 +105,7 @@ impl Cluster {
         };
         let clock = Arc::new(SimulatedClock::new(Arc::clone(&self.time), self.bugs.trusts_the_wall));
         let volume = Volume::blank(disk, self.bugs.lie);
-        let replica = Replica::new(format!("r{number}"), volume_id, volume, clock, wants_vote);
+        let replica = Replica::new(format!("r{number}"), volume_id, volume, clock, wants_vote, *self.levels.lock());
         self.replicas.lock().push(Arc::clone(&replica));
         replica
     }

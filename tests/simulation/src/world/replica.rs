@@ -7,7 +7,8 @@ use futures_util::join;
 use parking_lot::Mutex;
 use roadstead_domain::{AccessPolicy, Entropy, Options, Ports, Registry};
 use roadstead_metadata::{
-    ClusterId, ClusterOptions, MemberChange, Metadata, Options as MetadataOptions, Role, VolumeId,
+    ClusterId, ClusterOptions, LaterLevel, Levels, MemberChange, Metadata, OpenError, Options as MetadataOptions, Role,
+    VolumeId,
 };
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -34,6 +35,7 @@ pub(crate) const MAX_STALENESS: Duration = Duration::from_secs(20);
 
 /// How often a member looks whether it has what it wants, and the janitor sweeps: as in the server.
 const LOOK: Duration = Duration::from_millis(250);
+const SETTLE: Duration = Duration::from_secs(5);
 pub(crate) const SWEEP: Duration = Duration::from_secs(10);
 
 /// Few, so that snapshots and purges take part.
@@ -47,6 +49,10 @@ pub(crate) struct Replica {
     pub(crate) volume: Arc<Mutex<Volume>>,
     pub(crate) clock: Arc<SimulatedClock>,
     pub(crate) wants_vote: bool,
+    /// The release that it runs, or will when it starts.
+    levels: Mutex<Levels>,
+    /// Why that release did not start, if it reads too little.
+    refused: Mutex<Option<LaterLevel>>,
     run: Mutex<Option<Run>>,
 }
 
@@ -72,8 +78,24 @@ impl Replica {
         volume: Arc<Mutex<Volume>>,
         clock: Arc<SimulatedClock>,
         wants_vote: bool,
+        levels: Levels,
     ) -> Arc<Self> {
-        Arc::new(Self { address, volume_id, volume, clock, wants_vote, run: Mutex::default() })
+        let (levels, refused) = (Mutex::new(levels), Mutex::default());
+        Arc::new(Self { address, volume_id, volume, clock, wants_vote, levels, refused, run: Mutex::default() })
+    }
+
+    /// Which release it runs from the next start on.
+    pub(crate) fn install(&self, levels: Levels) {
+        *self.levels.lock() = levels;
+    }
+
+    pub(crate) fn levels(&self) -> Levels {
+        *self.levels.lock()
+    }
+
+    /// Why its release did not start, if it reads too little.
+    pub(crate) fn refused(&self) -> Option<LaterLevel> {
+        *self.refused.lock()
     }
 
     pub(crate) fn serving(&self) -> Option<Serving> {
@@ -138,6 +160,11 @@ impl Replica {
         let metadata = match Metadata::open(self.options(&cluster, &process, &mut random)).await {
             Ok(metadata) => metadata,
             Err(_) if process.is_dead() => return,
+            Err(OpenError::Later(later)) => {
+                cluster.trace.note(format_args!("{} does not start: {later}", self.address));
+                *self.refused.lock() = Some(later);
+                return;
+            }
             Err(error) => return cluster.violated(format!("P2: {} cannot start: {error}", self.address)),
         };
         let traffic = cluster.new_traffic();
@@ -175,6 +202,7 @@ impl Replica {
             new_cluster: ClusterId(7),
             disk: Arc::new(disk),
             seed: random.next(),
+            levels: self.levels(),
             purge_every: PURGE_EVERY,
             entries_kept: ENTRIES_KEPT,
             cluster: Some(ClusterOptions { transport: Arc::new(wire), address: self.address.clone(), seeds }),
@@ -199,7 +227,7 @@ fn registry_options() -> Options {
     }
 }
 
-/// Says where it is, and asks for a vote, as the server's task of the same kind does.
+/// Says where it is, asks for a vote, and sees to the level in force, as the server's task of the same kind does.
 async fn be_a_member(serving: &Serving, address: &str, wants_vote: bool) {
     let metadata = &serving.metadata;
     let mut looks = interval(LOOK);
@@ -216,8 +244,14 @@ async fn be_a_member(serving: &Serving, address: &str, wants_vote: bool) {
             || metadata.status().role != Role::Learner
             || metadata.change_members(MemberChange::Promote { node }).await.is_ok();
         if settled {
-            return;
+            break;
         }
+    }
+    let mut looks = interval(SETTLE);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        metadata.settle_level().await;
     }
 }
 

@@ -31,6 +31,7 @@ impl Apply<'_> {
     /// Leaves it to whoever opens the facts next which cluster's they are, as its first node.
     pub(crate) fn forget_cluster(&mut self) -> Result<(), QueryError> {
         self.forget_first_volume()?;
+        self.forget_levels()?;
         self.rows.remove(CLUSTER, ())
     }
 

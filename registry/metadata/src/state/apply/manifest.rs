@@ -132,6 +132,7 @@ impl Apply<'_> {
         let holds = |current: Option<Digest>| match precondition {
             Precondition::None => true,
             Precondition::Absent => current.is_none(),
+            Precondition::Exists => current.is_some(),
             // Whoever repeats it because the answer was lost asks for what is so already (RFC 9110, section 13.1.1).
             Precondition::Match(wanted) => {
                 current.is_some_and(|current| wanted.contains(&current) || current == digest)

@@ -20,7 +20,7 @@ use roadstead_oci::RepositoryName;
 use super::keyspace::{CHANGES, CONSENSUS, DEDUP, DEDUP_BY_AGE, HEAD, REPOSITORIES};
 use super::rows::{ChangeRow, DedupRow, Head, RepositoryRow};
 use super::table::WriteRows;
-use crate::{ChangeKind, Command, CommandId, Envelope, LogTime, Outcome, Position, QueryError};
+use crate::{ChangeKind, Command, CommandId, Envelope, Levels, LogTime, Outcome, Position, QueryError};
 
 /// How long the result of a command is kept: a client, a proxy and a retry together give up much earlier.
 pub(crate) const DEDUP_KEPT_MS: u64 = 15 * 60 * 1000;
@@ -92,6 +92,17 @@ impl<'txn> Apply<'txn> {
         self.rows.put(CONSENSUS, (), consensus)
     }
 
+    /// Applies an entry, if this build reads it and what it comes to.
+    pub(crate) fn apply_read_by(&mut self, levels: Levels, envelope: Envelope) -> Result<Outcome, QueryError> {
+        levels.check((levels.since)(&envelope.command))?;
+        let may_rise = matches!(envelope.command, Command::AnnounceLevel(_));
+        let outcome = self.apply(envelope)?;
+        if may_rise {
+            levels.check(self.level()?)?;
+        }
+        Ok(outcome)
+    }
+
     /// Applies an entry, or finds that it was applied already.
     pub(crate) fn apply(&mut self, envelope: Envelope) -> Result<Outcome, QueryError> {
         self.head.time = self.head.time.max(envelope.at);
@@ -133,6 +144,7 @@ impl<'txn> Apply<'txn> {
             }
             Command::AllocateNode(operation) => Outcome::AllocateNode(settle(self.allocate_node(&operation))?),
             Command::BeginHistory(operation) => Outcome::BeginHistory(settle(self.begin_history(&operation))?),
+            Command::AnnounceLevel(operation) => Outcome::AnnounceLevel(settle(self.announce_level(&operation))?),
             Command::ReceiveChanges(operation) => Outcome::ReceiveChanges(settle(self.receive_changes(operation))?),
             Command::ReceiveSnapshot(operation) => Outcome::ReceiveSnapshot(settle(self.receive_snapshot(operation))?),
             Command::ResolveManifest(operation) => Outcome::ResolveManifest(settle(self.resolve_manifest(operation))?),

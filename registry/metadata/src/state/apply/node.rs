@@ -1,8 +1,10 @@
 //! The cluster's own members.
 
-use super::{Apply, Halt};
-use crate::state::keyspace::{LAST_NODE, NODES};
-use crate::{AllocateNode, NameFirstVolume, NeverRefused, QueryError, VolumeId};
+use super::{Apply, Halt, require};
+use crate::state::keyspace::{LAST_NODE, LEVEL, NODES, READS};
+use crate::{
+    AllocateNode, AnnounceLevel, AnnounceLevelRefused, Level, NameFirstVolume, NeverRefused, QueryError, VolumeId,
+};
 
 /// The node that begins a cluster; the others' ids count up from it.
 pub(crate) const FIRST_NODE: u64 = 1;
@@ -23,6 +25,41 @@ impl Apply<'_> {
         let NameFirstVolume { volume } = operation;
         if self.first_volume()?.is_none() && !self.rows.has(NODES, volume)? {
             self.rows.put(NODES, volume, &FIRST_NODE)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn announce_level(&mut self, operation: &AnnounceLevel) -> Result<Level, Halt<AnnounceLevelRefused>> {
+        let AnnounceLevel { node, reads, members } = operation;
+        let in_force = self.level()?;
+        require(*reads >= in_force, AnnounceLevelRefused::ReadsLess(in_force))?;
+        self.rows.put(READS, node, reads)?;
+        let mut least = None;
+        for member in members {
+            let reads = self.rows.get(READS, member)?.unwrap_or_default();
+            least = Some(least.map_or(reads, |least: Level| least.min(reads)));
+        }
+        for known in self.rows.keys(READS, READS.all(), usize::MAX)? {
+            if !members.contains(&known) && known != *node {
+                self.rows.remove(READS, &known)?; // taken out since
+            }
+        }
+        let level = least.unwrap_or_default().max(in_force);
+        if level > in_force {
+            self.rows.put(LEVEL, (), &level)?;
+        }
+        Ok(level)
+    }
+
+    /// The level in force.
+    pub(crate) fn level(&self) -> Result<Level, QueryError> {
+        Ok(self.rows.get(LEVEL, ())?.unwrap_or_default())
+    }
+
+    /// Whoever goes on with these facts says itself what it reads. The level in force stays, since they are at it.
+    pub(super) fn forget_levels(&mut self) -> Result<(), QueryError> {
+        for node in self.rows.keys(READS, READS.all(), usize::MAX)? {
+            self.rows.remove(READS, &node)?;
         }
         Ok(())
     }

@@ -108,7 +108,8 @@ fn declared_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
         .map_err(|error| ApiError::with_message(ErrorCode::ManifestInvalid, error.to_string()))
 }
 
-/// `If-Match: "<digest>"` and `If-None-Match: *` (RFC 9110, section 13.1); others do not go with a write here.
+/// `If-Match: "<digest>"`, `If-Match: *` and `If-None-Match: *` (RFC 9110, section 13.1); others do not go with a write
+/// here.
 fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     let refused = |message: &str| ApiError::bad_header(ErrorCode::Unsupported, message);
     let absent = single(headers, &header::IF_NONE_MATCH, ErrorCode::Unsupported)?;
@@ -118,11 +119,12 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
         (Some("*"), None) => Ok(Precondition::Absent),
         (Some(_), None) => Err(refused("If-None-Match on a push must be *")),
         (Some(_), Some(_)) => Err(refused("If-Match and If-None-Match exclude each other")),
+        (None, Some("*")) => Ok(Precondition::Exists),
         (None, Some(tags)) => tags
             .split(',')
             .map(|tag| tag.trim().strip_prefix('"')?.strip_suffix('"')?.parse().ok())
             .collect::<Option<Vec<_>>>()
             .map(Precondition::Match)
-            .ok_or_else(|| refused("If-Match on a push must be a list of quoted digests")),
+            .ok_or_else(|| refused("If-Match on a push must be * or a list of quoted digests")),
     }
 }

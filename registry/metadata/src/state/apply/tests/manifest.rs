@@ -107,9 +107,29 @@ fn a_precondition_is_judged_on_every_tag_as_it_is_now() {
 #[test]
 fn a_precondition_without_tags_is_about_the_manifest_itself() {
     let mut world = World::new();
-    let absent = || put(1, NewManifest { precondition: Precondition::Absent, ..new_manifest(1) });
-    assert!(world.propose(absent()).is_ok());
-    assert_eq!(world.propose(absent()), Err(PutManifestRefused::PreconditionFailed { current: Some(digest(1)) }));
+    let put_if = |precondition| put(1, NewManifest { precondition, ..new_manifest(1) });
+    let failed = |current| Err(PutManifestRefused::PreconditionFailed { current });
+    assert_eq!(world.propose(put_if(Precondition::Exists)), failed(None));
+    assert!(world.propose(put_if(Precondition::Absent)).is_ok());
+    assert_eq!(world.propose(put_if(Precondition::Absent)), failed(Some(digest(1))));
+    assert!(world.propose(put_if(Precondition::Exists)).is_ok());
+}
+
+#[test]
+fn a_tag_that_is_to_exist_is_moved_and_never_made() {
+    let mut world = World::new();
+    let failed = Err(PutManifestRefused::PreconditionFailed { current: None });
+    assert_eq!(world.propose(put_if(1, Precondition::Exists)), failed);
+    assert_eq!(tag_of(&world, 1), None);
+    world.propose(put_if(1, Precondition::None)).unwrap();
+    world.propose(put_if(2, Precondition::Exists)).unwrap();
+    assert_eq!(tag_of(&world, 1), Some(digest(2)));
+
+    let both = NewManifest { tags: vec![tag(1), tag(2)], precondition: Precondition::Exists, ..new_manifest(3) };
+    assert_eq!(world.propose(put(3, both)), failed, "all or nothing");
+    assert_eq!(tag_of(&world, 1), Some(digest(2)));
+    world.propose(DeleteTag { repository: repository(1), tag: tag(1) }).unwrap();
+    assert_eq!(world.propose(put_if(3, Precondition::Exists)), failed, "there is nothing any more");
 }
 
 fn retag(number: u8, tags: &[u8]) -> TagManifest {

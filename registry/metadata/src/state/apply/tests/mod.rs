@@ -5,6 +5,7 @@ mod collect;
 mod dedup;
 mod invariants;
 mod key;
+mod level;
 mod manifest;
 mod mirror;
 mod model;

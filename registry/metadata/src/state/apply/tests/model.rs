@@ -1,6 +1,6 @@
 //! Random histories.
 
-use proptest::collection::vec;
+use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
@@ -15,11 +15,11 @@ use crate::fixtures::{
 use crate::raft::rebuild::tests::count_entries;
 use crate::state::{Export, State, Sync};
 use crate::{
-    AllocateNode, BeginCompletion, BeginMultipart, CancelUpload, CheckpointUpload, ClaimUpload, CollectBlobs, Command,
-    CommandId, CondemnKeys, DeleteManifest, DeleteTag, Envelope, Epoch, Examined, ExpireUploads, FinishUpload,
-    ForgetKeys, LinkBlob, LogEntry, LogTime, ManifestContent, MountBlob, NameFirstVolume, NewManifest, OpenUpload,
-    Precondition, PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, TagManifest, Tail, TouchBlob, UnlinkBlob,
-    Until, VolumeId,
+    AllocateNode, AnnounceLevel, BeginCompletion, BeginMultipart, CancelUpload, CheckpointUpload, ClaimUpload,
+    CollectBlobs, Command, CommandId, CondemnKeys, DeleteManifest, DeleteTag, Envelope, Epoch, Examined, ExpireUploads,
+    FinishUpload, ForgetKeys, Level, LinkBlob, LogEntry, LogTime, ManifestContent, MountBlob, NameFirstVolume,
+    NewManifest, OpenUpload, Precondition, PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, TagManifest,
+    Tail, TouchBlob, UnlinkBlob, Until, VolumeId,
 };
 
 fn keys() -> impl Strategy<Value = Vec<roadstead_oci::ObjectKey>> {
@@ -42,6 +42,7 @@ fn any_precondition() -> impl Strategy<Value = Precondition> {
     prop_oneof![
         4 => Just(Precondition::None),
         1 => Just(Precondition::Absent),
+        1 => Just(Precondition::Exists),
         1 => (1..4_u8).prop_map(|number| Precondition::Match(vec![digest(number)])),
     ]
 }
@@ -158,6 +159,8 @@ fn any_command() -> impl Strategy<Value = Command> {
             .prop_map(|(before, limit)| CollectBlobs { before: LogTime(before), limit }.into()),
         1 => (1..4_u128).prop_map(|volume| NameFirstVolume { volume: VolumeId(volume) }.into()),
         1 => (1..4_u128).prop_map(|volume| AllocateNode { volume: VolumeId(volume) }.into()),
+        2 => (1..4_u64, 1..4_u32, btree_set(1..4_u64, 0..3))
+            .prop_map(|(node, reads, members)| AnnounceLevel { node, reads: Level(reads), members }.into()),
         4 => any_manifest().prop_map(Command::from),
         2 => any_retag().prop_map(Command::from),
         3 => (any_examined(), select(vec![true, true, false]))
@@ -251,6 +254,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         for sequence in stages[at].0.0.sequence..=last {
             let mut rebuild = Rebuild::begin(&folder.path().join(sequence.to_string())).unwrap();
+            rebuild.levels.reads = Level(u32::MAX);
             rebuild.load(snapshot.try_clone().unwrap()).unwrap();
             let all = rebuild.apply(&entries, Until::Sequence(sequence)).unwrap();
             let reached = stages.iter().rfind(|(place, _)| place.0.sequence <= sequence).unwrap();

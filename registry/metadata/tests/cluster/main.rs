@@ -1,178 +1,22 @@
-//! Several replicas that reach each other through memory: joining, forwarding, losing the leader, catching up.
+//! Several replicas that reach each other through memory: joining, forwarding, losing the leader, catching up, rolling from
+//! one release to the next.
 
 #![expect(clippy::unwrap_used, reason = "clippy takes only the functions marked as tests for tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+mod network;
+mod rolling;
+
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use roadstead_metadata::{
-    AnnounceError, ChangeRefusal, ClusterId, ClusterOptions, CommandId, History, Identity, LogTime, ManifestContent,
-    MemberChange, Metadata, NewManifest, OpenError, Options, PeerError, PeerTransport, Precondition, ProposeError,
-    PutManifest, Role, Survivor, SurvivorError,
+    AnnounceError, ChangeRefusal, ClusterId, History, Identity, LogTime, MemberChange, Metadata, OpenError, Options,
+    Role, Survivor, SurvivorError,
 };
-use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
-use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// A condition that takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A network of addresses, some of which nobody reaches.
-#[derive(Clone, Default)]
-struct Network(Arc<Mutex<Wires>>);
-
-#[derive(Default)]
-struct Wires {
-    replicas: BTreeMap<String, Metadata>,
-    cut: BTreeSet<String>,
-}
-
-/// One replica's end of the network.
-struct Wire {
-    network: Network,
-    from: String,
-}
-
-impl PeerTransport for Wire {
-    fn call<'a>(
-        &'a self,
-        address: &'a str,
-        message: Bytes,
-        patience: Duration,
-    ) -> BoxFuture<'a, Result<Bytes, PeerError>> {
-        async move {
-            let target = {
-                let wires = self.network.0.lock();
-                let is_cut = wires.cut.contains(address) || wires.cut.contains(&self.from);
-                wires.replicas.get(address).filter(|_| !is_cut).cloned()
-            };
-            let target = target.ok_or_else(|| PeerError::NotSent(format!("nobody listens at {address}")))?;
-            let answer = timeout(patience, target.answer(&message)).await;
-            answer.map_err(|_| PeerError::Unknown("no answer in time".to_owned()))
-        }
-        .boxed()
-    }
-}
-
-struct Replica {
-    address: String,
-    folder: TempDir,
-    metadata: Metadata,
-}
-
-struct Cluster {
-    network: Network,
-    replicas: Vec<Replica>,
-}
-
-impl Cluster {
-    /// A cluster of `voters`, the first of which began it.
-    async fn of(voters: usize) -> Self {
-        let mut cluster = Self { network: Network::default(), replicas: Vec::new() };
-        for _ in 0..voters {
-            cluster.add().await;
-        }
-        cluster
-    }
-
-    /// Adds a replica and waits until it has a vote.
-    async fn add(&mut self) {
-        let folder = tempfile::tempdir().unwrap();
-        let address = format!("replica-{}", self.replicas.len());
-        let seeds = self.replicas.iter().map(|replica| replica.address.clone()).collect();
-        let volume = 100 + self.replicas.len() as u128;
-        let metadata = open(&self.network, folder.path(), &address, seeds, volume).await;
-        let node = metadata.identity().node;
-        self.replicas.push(Replica { address, folder, metadata });
-        if self.replicas.len() > 1 {
-            self.promote(node).await;
-        }
-    }
-
-    async fn promote(&self, node: u64) {
-        let promoted = async {
-            while let Err(refused) = self.any().change_members(MemberChange::Promote { node }).await {
-                assert!(matches!(refused, ChangeRefusal::Behind { .. } | ChangeRefusal::InProgress), "{refused}");
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, promoted).await.unwrap();
-    }
-
-    fn any(&self) -> &Metadata {
-        &self.replicas[0].metadata
-    }
-
-    async fn leader(&self, among: &[usize]) -> usize {
-        let found = async {
-            loop {
-                let leads = |index: &&usize| self.replicas[**index].metadata.status().role == Role::Leader;
-                if let Some(index) = among.iter().find(leads) {
-                    return *index;
-                }
-                let _ = timeout(Duration::from_millis(50), self.replicas[among[0]].metadata.changed()).await;
-            }
-        };
-        timeout(PATIENCE, found).await.unwrap()
-    }
-
-    fn cut(&self, index: usize) {
-        self.network.0.lock().cut.insert(self.replicas[index].address.clone());
-    }
-
-    fn mend(&self, index: usize) {
-        self.network.0.lock().cut.remove(&self.replicas[index].address);
-    }
-}
-
-async fn open(network: &Network, folder: &Path, address: &str, seeds: Vec<String>, volume: u128) -> Metadata {
-    let wire = Wire { network: network.clone(), from: address.to_owned() };
-    let cluster = Some(ClusterOptions { transport: Arc::new(wire), address: address.to_owned(), seeds });
-    let options = Options { cluster, ..Options::new(folder, [volume, 7]) };
-    let metadata = timeout(PATIENCE, Metadata::open(options)).await.unwrap().unwrap();
-    network.0.lock().replicas.insert(address.to_owned(), metadata.clone());
-    metadata
-}
-
-fn repository() -> RepositoryName {
-    "library/nginx".parse().unwrap()
-}
-
-fn tag(number: u128) -> Tag {
-    format!("v{number}").parse().unwrap()
-}
-
-fn digest(number: u128) -> Digest {
-    *Hasher::digest(Algorithm::Sha256, format!("manifest {number}").as_bytes()).get()
-}
-
-async fn put(metadata: &Metadata, number: u128) -> Result<(), ProposeError> {
-    let content = Bytes::from(format!("manifest {number}"));
-    let manifest = NewManifest {
-        repository: repository(),
-        media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
-        size: content.len() as u64,
-        content: ManifestContent::Inline(content.clone()),
-        blobs: Vec::new(),
-        referrer: None,
-        tags: vec![tag(number)],
-        precondition: Precondition::None,
-        sparse: false,
-    };
-    let put = PutManifest::new(Hasher::digest(Algorithm::Sha256, &content), manifest);
-    metadata.propose(CommandId(number), LogTime(1), put).await?.unwrap();
-    Ok(())
-}
-
-fn has(metadata: &Metadata, number: u128) -> bool {
-    metadata.query().unwrap().tag(&repository(), &tag(number)).unwrap() == Some(digest(number))
-}
+use network::{Cluster, PATIENCE, Replica, has, open, put};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_what_any_replica_acknowledged_every_other_one_reads() {
@@ -301,8 +145,7 @@ async fn p12_a_volume_keeps_its_node_id_and_no_other_ever_gets_it() {
 async fn leadership_is_handed_over_and_a_lost_voter_replaced() {
     let mut cluster = Cluster::of(3).await;
     let leader = cluster.leader(&[0, 1, 2]).await;
-    let to = cluster.replicas[(leader + 1) % 3].metadata.identity().node;
-    cluster.any().change_members(MemberChange::TransferLeadership { to }).await.unwrap();
+    cluster.let_lead((leader + 1) % 3).await;
     put(cluster.any(), 1).await.unwrap();
     assert_eq!(cluster.leader(&[(leader + 1) % 3]).await, (leader + 1) % 3);
 
