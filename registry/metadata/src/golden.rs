@@ -180,10 +180,6 @@ fn golden_commands() {
     check("commands", &envelopes.collect::<Vec<_>>());
 }
 
-fn other_commands() -> Vec<(&'static str, Command)> {
-    [commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat()
-}
-
 fn mirror_commands() -> Vec<(&'static str, Command)> {
     let home = ClusterId(8);
     let (after, position) = (Position { epoch: 1, sequence: 299 }, Position { epoch: 1, sequence: 300 });
