@@ -171,7 +171,10 @@ fn golden_commands() {
         ("touch-blob", TouchBlob { repository: repository(1), digest: digest(1) }.into()),
         ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
     ];
-    let commands: Vec<_> = [commands, put_manifest_commands(), others, other_commands()].concat();
+    let manifests = put_manifest_commands();
+    let rest =
+        [others, commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat();
+    let commands: Vec<_> = [commands, manifests, rest].concat();
     let named: BTreeSet<_> = commands.iter().map(|(_, command)| command.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     let envelopes = commands.into_iter().map(|(name, command)| {
