@@ -119,7 +119,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     answering.serve_admin(admin.clone());
     serve_admin(&settings.data, admin, &supervisor);
     let ships = settings.backup.ships;
-    Ok(Running { address, scheme, notice, supervisor, health, registry, ships, mirror, removal })
+    Ok(Running { address, scheme, notice, supervisor, health, registry, ships, removal, mirror })
 }
 
 /// What goes on behind the requests.

@@ -108,7 +108,7 @@ impl Member {
                 Ok(error)
             }
             AnnounceError::Later(_) => Ok(error),
-            error => Err(error),
+            error @ AnnounceError::NoLeader(_) => Err(error),
         }
     }
 
