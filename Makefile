@@ -67,6 +67,19 @@ simulation: toolchain ## Run so many simulated clusters, each from its seed (ROA
 	$(BUILD)
 	ROADSTEAD_SEEDS=$(ROADSTEAD_SEEDS) cargo test --locked --workspace --test simulation -- --nocapture every_promise_holds
 
+.PHONY: cluster
+cluster: toolchain ## Bring a Kubernetes of three nodes up on this machine, and say how to look around and take it down
+	tests/tools/install test cluster
+	$(BUILD)
+	target/debug/roadstead-cluster up
+
+.PHONY: e2e
+e2e: toolchain ## Run the end-to-end suite on a Kubernetes of three nodes (E2E=... runs the tests of that name only)
+	tests/tools/install test cluster
+	$(BUILD)
+	target/debug/roadstead-cluster run -- \
+		cargo test --locked --offline --workspace --test e2e -- --ignored --test-threads=1 --nocapture $(E2E)
+
 .PHONY: bench
 bench: toolchain ## Measure against other registries on this machine (BENCH_ROWS=... BENCH_ROUNDS=...; tests/bench/README.md)
 	tests/tools/install test bench

@@ -18,6 +18,7 @@ mod backup;
 mod bad_input;
 mod blob_stores;
 mod buckets;
+mod charts;
 mod clients;
 mod cluster;
 mod conformance;

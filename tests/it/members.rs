@@ -110,10 +110,11 @@ async fn p12_a_cluster_grows_and_shrinks_and_keeps_its_quorum() {
     let members = cluster.members(follower).await;
     assert_eq!((voters(&members), member(&members, id)), (3, None));
     let told = format!("node {id} was removed from its cluster");
-    assert!(!cluster.replicas[fourth].ended().await.success(), "it notices that nobody leads it any more");
+    let ended = cluster.replicas[fourth].ended().await;
+    assert_eq!(ended.code(), Some(4), "it notices that nobody leads it any more, and says so to whoever started it");
     assert!(cluster.replicas[fourth].log().contains(&told), "{}", cluster.replicas[fourth].log());
     let (status, log) = cluster.replicas[fourth].setup().clone().refuses().await;
-    assert!(!status.success());
+    assert_eq!(status.code(), Some(4));
     assert!(log.contains(&told), "{log}");
     assert_eq!(member(&cluster.members(follower).await, id), None);
     cluster.replicas[follower].client().pull_image("team/app", "v2", &image).await;

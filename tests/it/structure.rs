@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository_root;
 
 /// Which of our crates each of ours may import. A crate that is not listed here is a new one: say what it may import.
-const IMPORTS: [(&str, &[&str]); 9] = [
+const IMPORTS: [(&str, &[&str]); 13] = [
+    ("roadstead-crds", &[]),
+    // It asks replicas over their admin API, and knows no code of theirs.
+    ("roadstead-operator", &["roadstead-crds"]),
     ("roadstead-oci", &[]),
     ("roadstead-blobs", &["roadstead-oci"]),
     ("roadstead-metadata", &["roadstead-oci"]),
@@ -16,6 +19,8 @@ const IMPORTS: [(&str, &[&str]); 9] = [
         "roadstead-server",
         &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-geo"],
     ),
+    ("roadstead-node-mirror", &[]),
+    ("roadstead-cluster", &[]),
     ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
     ("roadstead-simulation", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
     (
@@ -33,7 +38,8 @@ const HOLDERS: [(&str, &str); 4] = [
 ];
 
 /// Folders whose content is ours to keep in order.
-const FOLDERS: [&str; 6] = ["registry", "tests", "examples", "fuzz", ".ci", "docs"];
+const FOLDERS: [&str; 10] =
+    ["crds", "operator", "registry", "node-mirror", "charts", "tests", "examples", "fuzz", ".ci", "docs"];
 
 /// Names that say nothing of what is inside.
 const EMPTY_NAMES: [&str; 9] = ["util", "utils", "common", "helper", "helpers", "manager", "managers", "types", "misc"];

@@ -53,7 +53,10 @@ pub use query::{
 pub use raft::{EntriesError, LogEntry, Rebuild, RebuildError, Until};
 pub use snapshot::Snapshot;
 
-pub use raft::{AnnounceError, ChangeRefusal, Holding, Member, MemberChange, Members, Survivor, SurvivorError};
+pub use raft::{
+    AnnounceError, BeginRefusal, Beginning, ChangeRefusal, Holding, Member, MemberChange, Members, Survivor,
+    SurvivorError,
+};
 
 #[cfg(test)]
 mod fixtures;

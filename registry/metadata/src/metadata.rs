@@ -11,9 +11,9 @@ use uuid::Uuid;
 
 use crate::raft::Group;
 use crate::{
-    AnnounceError, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope, History,
-    Identity, LaterLevel, Level, Levels, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members, Operation,
-    PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
+    AnnounceError, Beginning, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope,
+    History, Identity, LaterLevel, Level, Levels, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members,
+    Operation, PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
 };
 
 /// Where the facts are kept, and with how much memory.
@@ -43,6 +43,8 @@ pub struct Options {
     pub levels: Levels,
     /// How this replica speaks with others; without it, it is a group of one.
     pub cluster: Option<ClusterOptions>,
+    /// Follows the volume's way into a cluster.
+    pub beginning: Beginning,
 }
 
 /// How a replica speaks with others.
@@ -96,6 +98,7 @@ impl Options {
             seed: Uuid::from_u128(volume).as_u64_pair().1,
             levels: Levels::OF_THIS_BUILD,
             cluster: None,
+            beginning: Beginning::default(),
         }
     }
 }

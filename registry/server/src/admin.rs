@@ -12,6 +12,7 @@
 
 mod api;
 mod backup;
+mod beginning;
 mod client;
 #[cfg(test)]
 mod contract;
@@ -29,6 +30,7 @@ mod table;
 
 pub(crate) use api::{Admin, router};
 pub(crate) use backup::{Taken, ask as backup, take as take_backup};
+pub(crate) use beginning::router as beginning_router;
 pub(crate) use drain::run as drain;
 pub(crate) use leadership::run as transfer_leadership;
 pub(crate) use listener::AdminListener;

@@ -10,7 +10,7 @@ use axum::Router;
 use roadstead_blobs::{BlobError, BlobStore, FilesystemStore, S3Options, S3Store};
 use roadstead_domain::{AccessPolicy, ClaimError, Entropy, Options, Ports, Registry};
 use roadstead_geo::Mirror;
-use roadstead_metadata::{Metadata, OpenError, Role};
+use roadstead_metadata::{Beginning, Metadata, OpenError, Role};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -22,7 +22,7 @@ use uuid::{Builder, Uuid};
 use crate::admin::{self, Admin, AdminListener, AdminSocket};
 use crate::ambient::{OsEntropy, SystemClock};
 use crate::auth::{Authenticator, Users};
-use crate::cluster::{self, Answering, Member, Transport};
+use crate::cluster::{self, Answering, Member, Removal, Transport};
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Api, Edge, Listener, ListenerOptions};
@@ -45,6 +45,8 @@ pub(crate) struct Running {
     pub registry: Arc<Registry>,
     /// Whether its changes are shipped to the blob store.
     pub ships: bool,
+    /// Whether the other replicas have taken this one out.
+    pub removal: Removal,
     /// What follows another registry, if this is a mirror.
     pub mirror: Option<Arc<Mirror>>,
 }
@@ -63,7 +65,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let metrics = Arc::new(Metrics::new()?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let health = Arc::new(Health::default());
-    let (metadata, answering, content) = open_metadata(settings, &health, &supervisor).await?;
+    let (beginning, removal) = (Beginning::default(), Removal::default());
+    let (metadata, answering, content) = open_metadata(settings, &beginning, &removal, &health, &supervisor).await?;
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
@@ -109,12 +112,14 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         scrubs: Arc::new(Semaphore::new(1)),
         scheme,
         address,
+        beginning,
         mirror: mirror.clone(),
     };
     let admin = admin::router(Arc::new(admin));
     answering.serve_admin(admin.clone());
     serve_admin(&settings.data, admin, &supervisor);
-    Ok(Running { address, scheme, notice, supervisor, health, registry, ships: settings.backup.ships, mirror })
+    let ships = settings.backup.ships;
+    Ok(Running { address, scheme, notice, supervisor, health, registry, ships, mirror, removal })
 }
 
 /// What goes on behind the requests.
@@ -276,10 +281,13 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
 /// replica is ready when it has caught up.
 async fn open_metadata(
     settings: &Settings,
+    beginning: &Beginning,
+    removal: &Removal,
     health: &Arc<Health>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<(Metadata, Answering, Option<Arc<Transport>>)> {
     let mut options = metadata_options(settings);
+    options.beginning = beginning.clone();
     let folder = options.folder.clone();
     let Some(cluster) = &settings.cluster else {
         let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
@@ -287,6 +295,7 @@ async fn open_metadata(
         return Ok((metadata, Answering::default(), None));
     };
     let (peers, answering, content) = cluster::connect(cluster, bind(cluster.listen).await?, supervisor)?;
+    answering.serve_beginning(admin::beginning_router(beginning.clone()));
     options.cluster = Some(peers);
     let metadata = Metadata::open(options).await.map_err(|error| not_opened(&folder, error))?;
     answering.open(&metadata);
@@ -295,6 +304,7 @@ async fn open_metadata(
         health: Arc::clone(health),
         address: cluster.address.clone(),
         wants_vote: cluster.join_as == JoinAs::Voter,
+        removal: removal.clone(),
     });
     supervisor.spawn(TaskKind::Member, move |_| Arc::clone(&member).run());
     Ok((metadata, answering, Some(content)))

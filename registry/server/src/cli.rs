@@ -18,6 +18,7 @@ use roadstead_metadata::{LogTime, Until};
 use uuid::Uuid;
 
 use crate::admin::{self, ScrubRequest};
+use crate::cluster::Removed;
 use crate::failure::{Failure, report};
 use crate::restore::{self, Wanted};
 use crate::settings::{self, Kind, Listed, Preset, Section, Settings, SettingsError, Size, Sources, Span};
@@ -25,6 +26,9 @@ use crate::{auth, dev, scrub, serve};
 
 /// What `clap` exits with on a wrong command line, and we on settings that cannot be used.
 const EXIT_USAGE: u8 = 2;
+
+/// What a replica exits with that was taken out of its cluster: whoever starts it again may give it another volume.
+const EXIT_REMOVED: u8 = 4;
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -56,7 +60,11 @@ fn end(result: anyhow::Result<ExitCode>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             report(&error);
-            if error.is::<SettingsError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+            match () {
+                () if error.is::<SettingsError>() => ExitCode::from(EXIT_USAGE),
+                () if error.downcast_ref::<Removed>().is_some() => ExitCode::from(EXIT_REMOVED),
+                () => ExitCode::FAILURE,
+            }
         }
     }
 }

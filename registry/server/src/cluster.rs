@@ -17,7 +17,7 @@ mod wiring;
 
 pub(crate) use hand_over::{Leadership, hand_over};
 pub(crate) use listener::Answering;
-pub(crate) use member::Member;
+pub(crate) use member::{Member, Removal, Removed};
 pub(crate) use transport::Transport;
 pub(crate) use wiring::connect;
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::boot::{Running, boot};
-use crate::cluster::hand_over;
+use crate::cluster::{Removed, hand_over};
 use crate::failure::Failure;
 use crate::settings::Settings;
 use crate::{backup, logs};
@@ -64,6 +64,10 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         }
     }
     match running.supervisor.failed() {
+        Some(failed) if running.removal.has_happened() => {
+            let next = "if it is to take part again, start it with an empty data folder";
+            Err(Failure::new("the registry stopped", next).because(Removed(failed)))
+        }
         Some(failed) => Err(Failure::new(
             "the registry stopped",
             "do what the reason says, or else start it again; the log says more",

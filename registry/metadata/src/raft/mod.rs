@@ -11,6 +11,7 @@
 //! * The state is checkpointed every so many entries; the log is purged only behind a checkpoint.
 
 mod answer;
+mod beginning;
 mod config;
 mod entries;
 mod group;
@@ -33,6 +34,7 @@ mod send_snapshot;
 mod survivor;
 mod writer;
 
+pub use beginning::{BeginRefusal, Beginning};
 pub use entries::{EntriesError, LogEntry};
 pub(crate) use group::Group;
 pub(crate) use machine::applied_id;

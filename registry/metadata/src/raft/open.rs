@@ -24,7 +24,29 @@ use crate::folder_format;
 use crate::identity::{IdentityFile, IdentityRecord};
 use crate::log_clock::LogClock;
 use crate::state::{FIRST_NODE, State};
-use crate::{Identity, Levels, OpenError, Options, Query, QueryError};
+use crate::{Beginning, ClusterOptions, Identity, Level, Levels, OpenError, Options, Query, QueryError};
+
+/// Who a replica with seeds is: who it was, or whom the seeds take it for, or the first of a cluster that it is ordered to
+/// begin; and whether it was.
+async fn enter(
+    record: IdentityRecord,
+    has_log: bool,
+    reads: Level,
+    cluster: &ClusterOptions,
+    beginning: &Beginning,
+) -> Result<(Identity, bool), OpenError> {
+    // Whoever was ordered to begin a cluster and died before its log began waits like a blank one.
+    if let Some(identity) = record.member.filter(|identity| identity.node != FIRST_NODE || has_log) {
+        return Ok((identity, false));
+    }
+    tokio::select! {
+        biased;
+        ordered = beginning.ordered() => {
+            Ok((record.member.unwrap_or(Identity { cluster: ordered, node: FIRST_NODE }), true))
+        }
+        joined = join(record.volume, reads, cluster) => Ok((joined?, false)),
+    }
+}
 
 impl Group {
     /// Opens a replica, or begins one: as a cluster of its own, or as a learner of the cluster that it joins. A group of
@@ -42,6 +64,7 @@ impl Group {
             seed,
             levels,
             cluster,
+            beginning,
             purge_every,
             entries_kept,
             disk_reserve: _,
@@ -65,12 +88,14 @@ impl Group {
         let member = record.member.map(|identity| identity_by(&machine.shared().state, identity)).transpose();
         let record = IdentityRecord { member: member.map_err(not_started)?, ..record };
         let joins = cluster.as_ref().filter(|cluster| !cluster.seeds.is_empty());
-        let identity = match (record.member, joins) {
-            (Some(identity), _) => identity,
-            (None, Some(cluster)) => join(record.volume, levels.reads, cluster).await?,
-            (None, None) => Identity { cluster: new_cluster, node: FIRST_NODE },
+        beginning.found(record.volume);
+        let has_log = log.reader().last_index() > 0;
+        let (identity, is_ordered) = match joins {
+            Some(cluster) => enter(record, has_log, levels.reads, cluster, &beginning).await?,
+            None => (record.member.unwrap_or(Identity { cluster: new_cluster, node: FIRST_NODE }), false),
         };
         file.write(&IdentityRecord { member: Some(identity), ..record })?;
+        beginning.settled(identity);
 
         let (shared, reader) = (machine.shared(), log.reader());
         let last_index_at_open = reader.last_index();
@@ -94,7 +119,7 @@ impl Group {
             joining: tokio::sync::Mutex::default(),
             ended: tokio::sync::Mutex::new(ended),
         });
-        let begins = joins.is_none() && identity.node == FIRST_NODE;
+        let begins = is_ordered || joins.is_none() && identity.node == FIRST_NODE;
         if group.start(begins, cluster.map(|cluster| cluster.address).unwrap_or_default()).await? {
             group.lead_alone(patience).await?;
         }

@@ -38,6 +38,8 @@ pub(super) fn plan(change: MemberChange, members: &[Member], me: u64, last_index
     match change {
         MemberChange::Promote { node } => match find(node)? {
             member if member.is_voter => Ok(Plan::Nothing),
+            // With a vote, one that was lost a moment ago would be missed.
+            member if !is_in_contact(member) => Err(ChangeRefusal::Silent(node)),
             member => behind(member).map_or(Ok(Plan::Change(ChangeMembers::AddVoterIds(only(node)))), Err),
         },
         MemberChange::Remove { node } => match find(node) {
@@ -54,6 +56,7 @@ pub(super) fn plan(change: MemberChange, members: &[Member], me: u64, last_index
             (Ok(_), _) if lost == me => unfit(lost, "the leader"),
             (Ok(lost), _) if !lost.is_voter => unfit(lost.node, "not a voter"),
             (Ok(_), member) if member.is_voter => unfit(by, "a voter already"),
+            (Ok(_), member) if !is_in_contact(member) => Err(ChangeRefusal::Silent(by)),
             (Ok(_), member) => {
                 let stay = members.iter().filter(|member| member.is_voter && member.node != lost);
                 let voters = stay.map(|member| member.node).chain([by]).collect();
@@ -165,6 +168,10 @@ mod tests {
     fn a_learner_gets_a_vote_when_it_has_caught_up() {
         let promote = MemberChange::Promote { node: 4 };
         let with = |lag| [voters(Some(50), Some(50)), vec![member(4, false, lag, Some(50))]].concat();
+        let silent = [voters(Some(50), Some(50)), vec![member(4, false, 0, Some(60_000))]].concat();
+        assert_eq!(judge(promote, &silent), Err(ChangeRefusal::Silent(4)), "its vote would be missed");
+        let replace = MemberChange::Replace { lost: 3, by: 4 };
+        assert_eq!(judge(replace, &silent), Err(ChangeRefusal::Silent(4)));
         let promoted = Ok(Plan::Change(ChangeMembers::AddVoterIds(BTreeSet::from([4]))));
         assert_eq!(judge(promote, &with(CAUGHT_UP)), promoted);
         let refusal = ChangeRefusal::Behind { node: 4, lag: Some(CAUGHT_UP + 1) };

@@ -57,6 +57,11 @@ impl PeerTransport for Wire {
     }
 }
 
+/// The end of the network that a replica at `from` has.
+pub(crate) fn wire(network: &Network, from: &str) -> Arc<dyn PeerTransport> {
+    Arc::new(Wire { network: network.clone(), from: from.to_owned() })
+}
+
 pub(crate) struct Replica {
     pub(crate) address: String,
     pub(crate) folder: TempDir,

@@ -15,7 +15,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{Registry, ScrubOptions};
 use roadstead_geo::Mirror;
-use roadstead_metadata::MemberChange;
+use roadstead_metadata::{Beginning, MemberChange};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -23,7 +23,7 @@ use tracing::error;
 
 use super::problem::{Code, Problem};
 use super::scrub::{Line, Request as ScrubRequest};
-use super::{backup, drain, leadership, members, mirrors, snapshot, status};
+use super::{backup, beginning, drain, leadership, members, mirrors, snapshot, status};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::scrub;
@@ -44,17 +44,21 @@ pub(crate) struct Admin {
     pub scrubs: Arc<Semaphore>,
     pub scheme: &'static str,
     pub address: SocketAddr,
+    pub beginning: Beginning,
     /// What follows another registry, if this is a mirror.
     pub mirror: Option<Arc<Mirror>>,
 }
 
 /// Every request that is understood. A path keeps its meaning for as long as its version is served.
-pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 12] {
+pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 15] {
     [
         (Method::GET, "/admin/v1/status", get(get_status)),
+        (Method::GET, beginning::VOLUME, get(get_volume)),
+        (Method::POST, beginning::BEGIN, post(post_begin)),
         (Method::GET, "/admin/v1/members", get(get_members)),
         (Method::POST, "/admin/v1/members/{node}/promote", post(promote)),
         (Method::POST, "/admin/v1/members/{node}/remove", post(remove)),
+        (Method::POST, "/admin/v1/members/{node}/replace", post(replace)),
         (Method::POST, "/admin/v1/leadership/transfer", post(transfer_leadership)),
         (Method::POST, "/admin/v1/drain", post(post_drain)),
         (Method::POST, "/admin/v1/snapshot", post(post_snapshot)),
@@ -76,6 +80,14 @@ async fn get_status(State(admin): State<Arc<Admin>>) -> Response {
     answer(status::of(&admin).map_err(Problem::from))
 }
 
+async fn get_volume(State(admin): State<Arc<Admin>>) -> Response {
+    answer(beginning::of(&admin.beginning))
+}
+
+async fn post_begin(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    beginning::post_begin(&admin.beginning, body).await
+}
+
 async fn get_members(State(admin): State<Arc<Admin>>) -> Response {
     answer(Ok(members::of(admin.registry.metadata()).await))
 }
@@ -86,6 +98,16 @@ async fn promote(admin: State<Arc<Admin>>, node: Path<String>) -> Response {
 
 async fn remove(admin: State<Arc<Admin>>, node: Path<String>) -> Response {
     change_member(admin, node, |node| MemberChange::Remove { node }).await
+}
+
+async fn replace(admin: State<Arc<Admin>>, node: Path<String>, body: Body) -> Response {
+    match read::<members::Replace>(body).await {
+        Ok(Some(members::Replace { by })) => {
+            change_member(admin, node, |lost| MemberChange::Replace { lost, by }).await
+        }
+        Ok(None) => Problem::new(Code::BadRequest, "the body says by whom, and there is none").into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 async fn change_member(
@@ -170,13 +192,13 @@ async fn unknown(method: Method, uri: Uri) -> Response {
 }
 
 /// The body of a request, if it has one.
-async fn read<T: DeserializeOwned>(body: Body) -> Result<Option<T>, Problem> {
+pub(super) async fn read<T: DeserializeOwned>(body: Body) -> Result<Option<T>, Problem> {
     let bad = |error: &dyn std::fmt::Display| Problem::new(Code::BadRequest, error);
     let body = to_bytes(body, MAX_REQUEST_BYTES).await.map_err(|error| bad(&error))?;
     if body.is_empty() { Ok(None) } else { serde_json::from_slice(&body).map(Some).map_err(|error| bad(&error)) }
 }
 
-fn answer(answer: Result<impl Serialize, Problem>) -> Response {
+pub(super) fn answer(answer: Result<impl Serialize, Problem>) -> Response {
     match answer {
         Ok(answer) => json(StatusCode::OK, &answer),
         Err(problem) => problem.into_response(),

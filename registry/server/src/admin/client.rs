@@ -162,7 +162,10 @@ fn refused(problem: &Problem) -> anyhow::Error {
         | Code::NoVote
         | Code::NotInContact
         | Code::NoSuccessor
-        | Code::Unfit => "the registry did not do it",
+        | Code::Unfit
+        | Code::OtherVolume
+        | Code::HasCluster
+        | Code::NoCluster => "the registry did not do it",
     };
     Failure::new(what, problem.code.advice()).because(anyhow::Error::msg(problem.why().to_owned()))
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::api::routes;
 use super::backup::Taken;
+use super::beginning::{self, Volume};
 use super::drain::Drained;
 use super::leadership::{Request as TransferRequest, Transferred};
 use super::members;
@@ -56,6 +57,9 @@ fn golden_problems() {
 #[test]
 fn golden_answers() {
     check("status.json", &status::tests::status());
+    let blank = Volume { volume: members::uuid(0x1001), cluster: None, node: None };
+    check("volume-blank.json", &blank);
+    check("volume.json", &Volume { cluster: Some(members::uuid(7)), node: Some(1), ..blank });
     check("members.json", &members::tests::members());
     check("members-without-leader.json", &members::tests::members_alone());
     check("leadership-transferred.json", &Transferred { from: 1, leader: Some(2), term: 4 });
@@ -95,6 +99,9 @@ fn golden_answers() {
 fn golden_requests() {
     check("leadership-transfer-request.json", &TransferRequest { to: Some(2) });
     check("leadership-transfer-request-any.json", &TransferRequest { to: None });
+    let begin = beginning::Request { volume: uuid::Uuid::from_u128(0x1001), cluster: uuid::Uuid::from_u128(7) };
+    check("begin-request.json", &begin);
+    check("replace-request.json", &members::Replace { by: 5 });
     check("scrub-request.json", &ScrubRequest { rate: None, orphan_age_seconds: 86_400, delete_orphans: false });
     assert!(serde_json::from_str::<TransferRequest>(r#"{"too": 2}"#).is_err(), "what is misspelt is not ignored");
 }

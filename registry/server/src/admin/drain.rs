@@ -1,8 +1,10 @@
 //! `roadstead drain`: this replica is about to be stopped, and nobody is to notice.
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::api::Admin;
 use super::client::{Client, block_on};
@@ -36,9 +38,14 @@ pub(super) async fn drain(admin: &Admin) -> Result<Drained, Problem> {
     })
 }
 
-/// Asks the registry on `data`, and gives what is to be printed.
-pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
-    let done: Drained = block_on(async { Client::connect(data).await?.command("/admin/v1/drain").await })?;
+/// Asks the registry on `data`, and `linger` later gives what is to be printed.
+pub(crate) fn run(data: &Path, linger: Duration, as_json: bool) -> anyhow::Result<String> {
+    let done: Drained = block_on(async {
+        let done = Client::connect(data).await?.command("/admin/v1/drain").await?;
+        // Nothing tells when every load balancer has noticed.
+        let _elapsed = timeout(linger, std::future::pending::<()>()).await;
+        Ok(done)
+    })?;
     if as_json {
         return Ok(serde_json::to_string_pretty(&done)? + "\n");
     }

@@ -72,6 +72,14 @@ pub(super) enum Role {
     Learner,
 }
 
+/// The body of `POST /admin/v1/members/{node}/replace`: in one change, the node is out and the other one has its vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Replace {
+    /// A learner that has caught up.
+    pub by: u64,
+}
+
 /// What is asked of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {

@@ -48,6 +48,12 @@ pub(super) enum Code {
     NoSuccessor,
     /// The node is not what it would have to be.
     Unfit,
+    /// Another volume was meant.
+    OtherVolume,
+    /// It is in another cluster.
+    HasCluster,
+    /// It is in no cluster yet.
+    NoCluster,
     /// No leader is known, and nothing was done.
     NoLeader,
     /// It may have been done, or be done yet.
@@ -73,8 +79,12 @@ impl Code {
             | Self::NoVote
             | Self::NotInContact
             | Self::NoSuccessor
-            | Self::Unfit => StatusCode::CONFLICT,
-            Self::NoLeader | Self::OutcomeUnknown | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Unfit
+            | Self::OtherVolume
+            | Self::HasCluster => StatusCode::CONFLICT,
+            Self::NoCluster | Self::NoLeader | Self::OutcomeUnknown | Self::Unavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Other => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -100,6 +110,9 @@ impl Code {
             Self::NotInContact => "choose one that answers: `roadstead members` shows which, by the last contact",
             Self::NoSuccessor => "start the other voters, or wait until they have caught up",
             Self::Unfit => "`roadstead members` shows what it is",
+            Self::OtherVolume => "ask the replica that has that volume",
+            Self::HasCluster => "a volume stays in its cluster: give the replica an empty one",
+            Self::NoCluster => "wait until it has joined one, or let it begin one",
             Self::NoLeader => {
                 "start the other voters; if most of them are lost for good, read `roadstead recover --help`"
             }
@@ -161,7 +174,7 @@ pub(super) mod tests {
     use super::*;
 
     /// One of each.
-    pub(crate) const CODES: [Code; 16] = [
+    pub(crate) const CODES: [Code; 19] = [
         Code::BadRequest,
         Code::UnknownPath,
         Code::UnknownNode,
@@ -175,6 +188,9 @@ pub(super) mod tests {
         Code::NotInContact,
         Code::NoSuccessor,
         Code::Unfit,
+        Code::OtherVolume,
+        Code::HasCluster,
+        Code::NoCluster,
         Code::NoLeader,
         Code::OutcomeUnknown,
         Code::Unavailable,

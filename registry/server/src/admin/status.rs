@@ -204,6 +204,17 @@ fn text(status: &Status) -> String {
     columns(&rows)
 }
 
+fn level_text(level: &Levels) -> String {
+    let Levels { in_force, reads } = level;
+    if in_force == reads {
+        return format!("{in_force}, which is all that this release knows");
+    }
+    let release = Level(*reads).release().map(|release| format!(" (roadstead {release})")).unwrap_or_default();
+    format!(
+        "{in_force}; level {reads}{release} waits until all replicas read it: `roadstead members` shows which do not"
+    )
+}
+
 fn mirror_row(mirror: &MirrorLag) -> String {
     let home = &mirror.home;
     match &mirror.problem {
@@ -218,17 +229,6 @@ fn lag_row(mirror: &MirrorLag) -> String {
     let Some(seconds) = mirror.lag_seconds else { return "unknown: home was not heard of yet".to_owned() };
     let (changes, blobs, size) = (mirror.lag_changes, mirror.lag_blobs, bytes(mirror.lag_bytes));
     format!("{seconds:.1} s; {changes} changes; {blobs} blobs with {size}")
-}
-
-fn level_text(level: &Levels) -> String {
-    let Levels { in_force, reads } = level;
-    if in_force == reads {
-        return format!("{in_force}, which is all that this release knows");
-    }
-    let release = Level(*reads).release().map(|release| format!(" (roadstead {release})")).unwrap_or_default();
-    format!(
-        "{in_force}; level {reads}{release} waits until all replicas read it: `roadstead members` shows which do not"
-    )
 }
 
 #[cfg(test)]

@@ -1,21 +1,24 @@
 //! The commands about the replicas of a cluster.
 
+use std::time::Duration;
+
 use clap::{Arg, ArgMatches, Command};
 
-use super::{JSON, admin_arguments, data, print, sources, storage_arguments};
+use super::{JSON, accepted, admin_arguments, data, print, sources, storage_arguments};
 use crate::admin::{self, MemberChange};
 use crate::recover;
-use crate::settings::Settings;
+use crate::settings::{Settings, Span};
 
 const NODE: &str = "node";
 const TO: &str = "to";
+const LINGER: &str = "linger";
 const YES: &str = "yes-i-lose";
 
 pub(super) fn run(verb: &str, matches: &ArgMatches) -> anyhow::Result<()> {
     match verb {
         "members" => members_command(matches),
         "leadership" => leadership_command(matches),
-        "drain" => print(&admin::drain(&data(matches)?, matches.get_flag(JSON))?),
+        "drain" => drain_command(matches),
         "snapshot" => print(&admin::snapshot(&data(matches)?, matches.get_flag(JSON))?),
         _ => recover_command(matches),
     }
@@ -34,6 +37,11 @@ fn leadership_command(matches: &ArgMatches) -> anyhow::Result<()> {
     let Some((_, matches)) = matches.subcommand() else { unreachable!("clap asks for one") };
     let to = matches.get_one::<u64>(TO).copied();
     print(&admin::transfer_leadership(&data(matches)?, to, matches.get_flag(JSON))?)
+}
+
+fn drain_command(matches: &ArgMatches) -> anyhow::Result<()> {
+    let linger = matches.get_one::<Duration>(LINGER).copied().unwrap_or_default();
+    print(&admin::drain(&data(matches)?, linger, matches.get_flag(JSON))?)
 }
 
 fn recover_command(matches: &ArgMatches) -> anyhow::Result<()> {
@@ -100,6 +108,12 @@ fn leadership() -> Command {
 }
 
 fn drain() -> Command {
+    const TIMES: Span = Span { least: Duration::ZERO, most: Duration::from_hours(1) };
+    let linger = Arg::new(LINGER)
+        .long(LINGER)
+        .value_name("TIME")
+        .value_parser(|text: &str| accepted(&TIMES, text))
+        .help("Ends so much later, so that load balancers notice before the process is stopped [default: 0s]");
     Command::new("drain")
         .about("Prepares the running replica for its end: not ready any more, and another one leads")
         .after_help(
@@ -107,6 +121,7 @@ fn drain() -> Command {
              (SIGTERM), which lets requests in flight finish. It cannot be taken back but by a restart. With one replica, \
              it only says that it is not ready any more.",
         )
+        .arg(linger)
         .args(admin_arguments())
 }
 

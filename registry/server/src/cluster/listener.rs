@@ -62,6 +62,7 @@ pub(crate) struct PeerListener {
 #[derive(Clone, Default)]
 pub(crate) struct Answering {
     metadata: Arc<OnceLock<Metadata>>,
+    beginning: Arc<OnceLock<Router>>,
     admin: Arc<OnceLock<Router>>,
     arriving: Arc<OnceLock<Router>>,
 }
@@ -70,6 +71,11 @@ impl Answering {
     /// Lets messages of replicas be answered.
     pub(crate) fn open(&self, metadata: &Metadata) {
         let _known = self.metadata.set(metadata.clone());
+    }
+
+    /// Lets those requests to the admin API be answered that come before the replica is in a cluster.
+    pub(crate) fn serve_beginning(&self, beginning: Router) {
+        let _known = self.beginning.set(beginning);
     }
 
     /// Lets requests to the admin API be answered.
@@ -149,9 +155,11 @@ async fn answer(answering: &Answering, request: Request<Incoming>) -> Response<B
     };
     let unavailable = || respond(StatusCode::SERVICE_UNAVAILABLE, Bytes::new());
     let path = request.uri().path();
-    for (prefix, app) in [(ADMIN, &answering.admin), (ARRIVING, &answering.arriving)] {
+    // Before it is in a cluster, a replica can be asked who it is, and be ordered to begin one.
+    let admin = answering.admin.get().or_else(|| answering.beginning.get());
+    for (prefix, app) in [(ADMIN, admin), (ARRIVING, answering.arriving.get())] {
         if path.starts_with(prefix) {
-            let Some(app) = app.get() else { return unavailable() };
+            let Some(app) = app else { return unavailable() };
             let answered = TowerToHyperService::new(app.clone()).call(request.map(Body::new)).await;
             return answered.unwrap_or_else(|never: Infallible| match never {});
         }

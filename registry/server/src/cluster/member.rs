@@ -2,6 +2,7 @@
 //! taken out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use roadstead_metadata::{AnnounceError, MemberChange, Metadata, Role};
@@ -9,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info};
 
 use crate::health::Health;
-use crate::tasks::TaskResult;
+use crate::tasks::{TaskFailed, TaskResult};
 
 /// How often it looks whether it has caught up, and tries again what failed.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,7 +26,28 @@ pub(crate) struct Member {
     pub(crate) address: String,
     /// Whether it is to have a vote, or is content to learn.
     pub(crate) wants_vote: bool,
+    /// Told, if the others have taken it out.
+    pub(crate) removal: Removal,
 }
+
+/// Whether this replica was taken out of its cluster. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Removal(Arc<AtomicBool>);
+
+impl Removal {
+    pub(crate) fn has_happened(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn happened(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The replica ended since it was taken out of its cluster: its volume is of no use any more.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Removed(pub(crate) TaskFailed);
 
 impl Member {
     /// Does not end by itself; fails if the replica was taken out of its cluster, or reads less than that uses.
@@ -43,8 +65,12 @@ impl Member {
             if !is_announced {
                 match self.metadata.announce(&self.address).await {
                     Ok(()) => is_announced = true,
-                    Err(error @ (AnnounceError::Removed(_) | AnnounceError::Later(_))) => return Err(error.into()),
-                    Err(error) => debug!(reason = %error, "the others do not know yet where this replica is: {error}"),
+                    Err(error) => match self.why_it_ends(error) {
+                        Ok(end) => return Err(end.into()),
+                        Err(error) => {
+                            debug!(reason = %error, "the others do not know yet where this replica is: {error}");
+                        }
+                    },
                 }
             }
             if is_announced && self.metadata.linearize().await.is_ok() {
@@ -65,12 +91,24 @@ impl Member {
             looks.tick().await;
             let is_silent = self.metadata.status().contact.is_none_or(|contact| contact > SILENCE);
             if is_silent
-                && let Err(error @ (AnnounceError::Removed(_) | AnnounceError::Later(_))) =
-                    self.metadata.announce(&self.address).await
+                && let Err(error) = self.metadata.announce(&self.address).await
+                && let Ok(error) = self.why_it_ends(error)
             {
                 return Err(error.into());
             }
             self.metadata.settle_level().await;
+        }
+    }
+
+    /// The reason for which this replica has to end, if `error` is one.
+    fn why_it_ends(&self, error: AnnounceError) -> Result<AnnounceError, AnnounceError> {
+        match error {
+            AnnounceError::Removed(_) => {
+                self.removal.happened();
+                Ok(error)
+            }
+            AnnounceError::Later(_) => Ok(error),
+            error => Err(error),
         }
     }
 

@@ -77,19 +77,6 @@ impl ApiError {
             .header(header::RETRY_AFTER, RETRY_AFTER)
     }
 
-    /// A pull at a mirror that was not answered; `unknown` is the code of what neither it nor its home has.
-    pub(crate) fn pull(error: PullError, unknown: ErrorCode) -> Self {
-        match error {
-            PullError::Unknown => Self::new(unknown),
-            PullError::HomeAway(why) => {
-                tracing::warn!(reason = %why, "what has not arrived from home could not be pulled: {why}");
-                let message = "this is at the home of this mirror, has not arrived here yet, and home does not answer";
-                Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER)
-            }
-            PullError::Fault(fault) => fault.into(),
-        }
-    }
-
     /// 503: come back when all replicas are of a release that knows it.
     fn upgrading(since: Level) -> Self {
         let release = match since.release() {
@@ -101,6 +88,19 @@ impl ApiError {
              again then"
         );
         Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER_UPGRADE)
+    }
+
+    /// A pull at a mirror that was not answered; `unknown` is the code of what neither it nor its home has.
+    pub(crate) fn pull(error: PullError, unknown: ErrorCode) -> Self {
+        match error {
+            PullError::Unknown => Self::new(unknown),
+            PullError::HomeAway(why) => {
+                tracing::warn!(reason = %why, "what has not arrived from home could not be pulled: {why}");
+                let message = "this is at the home of this mirror, has not arrived here yet, and home does not answer";
+                Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER)
+            }
+            PullError::Fault(fault) => fault.into(),
+        }
     }
 
     /// 429: come back.

@@ -1,0 +1,26 @@
+//! The resources of `roadstead.dev`: what people write, and what the operator answers in their status.
+//!
+//! ```text
+//!  types here --derive--> definition() --yaml--> crds/registries.roadstead.dev.yaml (checked by a test) --> charts
+//! ```
+//!
+//! What may be written is decided here alone: by types, bounds and CEL rules, which the API server checks. There is no
+//! webhook.
+
+#![allow(unreachable_pub, reason = "the schema's derive makes a public type beside each")]
+
+mod definition;
+mod expose;
+mod pod;
+mod registry;
+mod status;
+mod storage;
+mod tls;
+
+pub use definition::{definition, yaml};
+pub use expose::{Expose, Service, ServiceType};
+pub use pod::{Amounts, PodOverlay, Resources, SecretRef, Toleration};
+pub use registry::{Anonymous, Auth, DeletionPolicy, Registry, RegistrySpec};
+pub use status::{Consensus, Member, ObjectRef, RegistryStatus, Role};
+pub use storage::{MetadataVolume, S3, Storage};
+pub use tls::{Tls, TlsProvider};

@@ -1,0 +1,122 @@
+//! One registry.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Expose, MetadataVolume, PodOverlay, RegistryStatus, Resources, SecretRef, Storage, Tls};
+
+/// An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "roadstead.dev",
+    version = "v1alpha1",
+    kind = "Registry",
+    plural = "registries",
+    shortname = "reg",
+    namespaced,
+    status = "RegistryStatus",
+    derive = "PartialEq",
+    doc = "An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.",
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40")
+        .message("`metadata.name` must be a DNS label of at most 40 characters that begins with a letter"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Voters", type_ = "string", json_path = ".status.consensus.voters"),
+    printcolumn(name = "Leader", type_ = "string", json_path = ".status.consensus.leader"),
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.storage.s3.region"),
+    printcolumn(name = "Lag", type_ = "string", json_path = ".status.consensus.lag"),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistrySpec {
+    /// How many replicas have a vote: 1, 3, 5 or 7. Of 3, one may be lost at any time and nothing is; of 5, two.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 7))]
+    #[x_kube(validation = ("self in [1, 3, 5, 7]", "`replicas` must be 1, 3, 5 or 7: an even number survives no more losses than one less"))]
+    pub replicas: i32,
+
+    /// The image that the replicas run. Without it, the one that the operator brought when it first saw this registry: an
+    /// upgrade of the operator restarts no replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9._:/@-]*$"))]
+    pub image: Option<String>,
+
+    /// Secrets of this namespace, of type `kubernetes.io/dockerconfigjson`, with which `image` is pulled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub image_pull_secrets: Vec<SecretRef>,
+
+    /// Where the bytes of blobs and manifests are.
+    pub storage: Storage,
+
+    /// The volume of each replica, for its log and its state.
+    #[serde(default)]
+    pub metadata_volume: MetadataVolume,
+
+    /// How clients reach it: HTTPS with a certificate of the operator's making unless said otherwise.
+    #[serde(default)]
+    pub tls: Tls,
+
+    /// Who may do what.
+    #[serde(default)]
+    pub auth: Auth,
+
+    /// Where clients reach it.
+    #[serde(default)]
+    pub expose: Expose,
+
+    /// What each replica asks of its node, and gets at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+
+    /// What is added to the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodOverlay>,
+
+    /// Whether the operator leaves everything as it is. The status goes on telling what is so.
+    #[serde(default)]
+    pub paused: bool,
+
+    /// What becomes of volumes, the CA and credentials when this resource is deleted. With `Retain`, another one of the
+    /// same name takes them up again. The bucket's content stays in any case.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+fn three() -> i32 {
+    3
+}
+
+/// Who may do what.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Auth {
+    /// What is allowed without a password: `None`, or to `Pull` everything. Pushing always takes the credential that the
+    /// status names.
+    #[serde(default)]
+    pub anonymous: Anonymous,
+}
+
+/// What is allowed without a password.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Anonymous {
+    /// Nothing.
+    #[default]
+    None,
+    /// To pull everything.
+    Pull,
+}
+
+/// What becomes of what a registry had.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DeletionPolicy {
+    /// It stays.
+    #[default]
+    Retain,
+    /// It is deleted with the resource.
+    Delete,
+}

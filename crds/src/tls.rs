@@ -1,0 +1,44 @@
+//! How a registry speaks to its clients.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::SecretRef;
+
+/// How clients reach it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("(self.provider == 'Secret') == has(self.secretRef)", "`secretRef` must be set with `provider: Secret`, and only then"))]
+#[x_kube(validation = ("self.provider == 'SelfSigned' || !has(self.names) || size(self.names) == 0", "`names` must be empty unless `provider` is `SelfSigned`: a given certificate has its own names"))]
+pub struct Tls {
+    /// Who makes the certificate: `SelfSigned`, by a CA of the registry's own that the status names; `Secret`, somebody
+    /// else; `Disabled`, nobody, and passwords and images travel unprotected.
+    #[serde(default)]
+    pub provider: TlsProvider,
+
+    /// A Secret of type `kubernetes.io/tls` with the certificate chain and its key. A renewed one is used without a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+
+    /// Further host names and IP addresses that the certificate is for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-zA-Z0-9*]([a-zA-Z0-9.:*-]*[a-zA-Z0-9])?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub names: Vec<String>,
+}
+
+/// Who makes the certificate.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TlsProvider {
+    /// The operator, by a CA of the registry's own.
+    #[default]
+    SelfSigned,
+    /// Somebody else.
+    Secret,
+    /// Plain HTTP.
+    Disabled,
+}

@@ -1,0 +1,246 @@
+//! What the operator asks of replicas: the admin API, over mutual TLS and HTTP/2.
+//!
+//! Its contract is the golden files of the registry's server, `admin/v1`; what is not needed here is not read.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use uuid::Uuid;
+
+use crate::build::PEER_PORT;
+use crate::certificates::Issued;
+
+/// How long a replica may take to answer what it only looks up.
+const LOOK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long it may take to do something: it asks the leader for as long as an election takes, and hands leadership over
+/// in as much again.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// The longest answer: seven members and some learners have a few kilobytes.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+
+/// Why a replica did not answer as was hoped.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AdminError {
+    /// It said no, and why.
+    #[error("{message}")]
+    Refused {
+        /// The contract's code.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// It was not reached, or its answer is none.
+    #[error("it does not answer: {0}")]
+    Silent(String),
+}
+
+/// Whose certificate is shown, and who is believed.
+#[derive(Clone)]
+pub(crate) struct Credentials(Arc<ClientConfig>);
+
+/// Where a replica is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub address: IpAddr,
+    /// The host that its certificate is for.
+    pub host: String,
+}
+
+/// The answer of `GET /admin/v1/volume`.
+#[expect(clippy::struct_field_names, reason = "as the contract has it")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Volume {
+    pub volume: Uuid,
+    pub cluster: Option<Uuid>,
+    pub node: Option<u64>,
+}
+
+/// The answer of `GET /admin/v1/members`.
+#[expect(clippy::struct_field_names, reason = "as the contract has it")]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Members {
+    pub cluster: Uuid,
+    pub leader: Option<u64>,
+    pub members: Vec<Member>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Member {
+    pub node: u64,
+    pub address: String,
+    pub role: String,
+    pub lag_entries: Option<u64>,
+    pub last_contact_ms: Option<u64>,
+}
+
+/// The answer of `GET /admin/v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Status {
+    pub version: String,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Begin { volume: Uuid, cluster: Uuid },
+    Promote { node: u64 },
+    Replace { lost: u64, by: u64 },
+    Remove { node: u64 },
+    Transfer { to: u64 },
+}
+
+impl Credentials {
+    /// Of a certificate and the CA that replicas' certificates are of.
+    pub(crate) fn new(own: &Issued, ca: &str) -> Result<Self, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+            roots.add(certificate.map_err(|error| text(&error))?).map_err(|error| text(&error))?;
+        }
+        let chain = CertificateDer::pem_slice_iter(own.certificate.as_bytes()).collect::<Result<_, _>>();
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).map_err(|error| text(&error))?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| text(&error))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain.map_err(|error| text(&error))?, key)
+            .map_err(|error| text(&error))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+
+    pub(crate) async fn volume(&self, target: &Target) -> Result<Volume, AdminError> {
+        self.ask(target, Method::GET, "/admin/v1/volume", None, LOOK_PATIENCE).await
+    }
+
+    pub(crate) async fn members(&self, target: &Target) -> Result<Members, AdminError> {
+        self.ask(target, Method::GET, "/admin/v1/members", None, CHANGE_PATIENCE).await
+    }
+
+    pub(crate) async fn status(&self, target: &Target) -> Result<Status, AdminError> {
+        self.ask(target, Method::GET, "/admin/v1/status", None, LOOK_PATIENCE).await
+    }
+
+    /// Lets a replica do it, or its leader.
+    pub(crate) async fn change(&self, target: &Target, change: Change) -> Result<(), AdminError> {
+        let (path, body) = match change {
+            Change::Begin { volume, cluster } => {
+                ("/admin/v1/begin".to_owned(), Some(json!({ "volume": volume, "cluster": cluster })))
+            }
+            Change::Promote { node } => (format!("/admin/v1/members/{node}/promote"), None),
+            Change::Replace { lost, by } => (format!("/admin/v1/members/{lost}/replace"), Some(json!({ "by": by }))),
+            Change::Remove { node } => (format!("/admin/v1/members/{node}/remove"), None),
+            Change::Transfer { to } => ("/admin/v1/leadership/transfer".to_owned(), Some(json!({ "to": to }))),
+        };
+        self.ask::<Value>(target, Method::POST, &path, body, CHANGE_PATIENCE).await.map(drop)
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        target: &Target,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        patience: Duration,
+    ) -> Result<T, AdminError> {
+        let asked = timeout(patience, self.send(target, method, path, body)).await;
+        let (is_done, answer) = match asked {
+            Ok(answer) => answer.map_err(|error| AdminError::Silent(error.to_string()))?,
+            Err(_elapsed) => return Err(AdminError::Silent(format!("nothing in {} s", patience.as_secs()))),
+        };
+        if is_done {
+            return serde_json::from_slice(&answer).map_err(|error| AdminError::Silent(error.to_string()));
+        }
+        let problem: BTreeMap<String, String> = serde_json::from_slice(&answer).unwrap_or_default();
+        let field = |name: &str| problem.get(name).cloned().unwrap_or_else(|| "unknown".to_owned());
+        Err(AdminError::Refused { code: field("code"), message: field("message") })
+    }
+
+    async fn send(
+        &self,
+        target: &Target,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(bool, Bytes), Box<dyn std::error::Error + Send + Sync>> {
+        let socket = TcpStream::connect(SocketAddr::new(target.address, PEER_PORT)).await?;
+        socket.set_nodelay(true)?;
+        let name = ServerName::try_from(target.host.clone())?;
+        let stream = TlsConnector::from(Arc::clone(&self.0)).connect(name, socket).await?;
+        let (mut requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let mut driver = JoinSet::new();
+        driver.spawn(async {
+            // How it ended, the request is told.
+            let _ = connection.await;
+        });
+        let uri = format!("https://{}:{PEER_PORT}{path}", target.host);
+        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        let request = Request::builder().method(method).uri(uri).body(Full::new(body))?;
+        let response = requests.send_request(request).await?;
+        let is_done = response.status().is_success();
+        let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?;
+        Ok((is_done, answer.to_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The contract, as the registry's server has it.
+    fn golden<T: DeserializeOwned>(name: &str) -> T {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry/server/golden/admin/v1").join(name);
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_contract_is_read() {
+        let members: Members = golden("members.json");
+        assert_eq!((members.leader, members.members.len()), (Some(2), 4));
+        assert_eq!(members.members[3].role, "learner");
+        assert_eq!(golden::<Members>("members-without-leader.json").leader, None);
+        assert_eq!(golden::<Status>("status.json").version, "1.2.3");
+        assert_eq!(golden::<Volume>("volume-blank.json").node, None);
+        assert_eq!(golden::<Volume>("volume.json").node, Some(1));
+    }
+
+    #[test]
+    fn every_path_is_in_the_contract() {
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../registry/server/golden/admin/v1/paths.txt");
+        let paths = std::fs::read_to_string(path).unwrap();
+        for path in [
+            "GET /admin/v1/volume",
+            "GET /admin/v1/members",
+            "GET /admin/v1/status",
+            "POST /admin/v1/begin",
+            "POST /admin/v1/members/{node}/promote",
+            "POST /admin/v1/members/{node}/replace",
+            "POST /admin/v1/members/{node}/remove",
+            "POST /admin/v1/leadership/transfer",
+        ] {
+            assert!(paths.lines().any(|line| line == path), "{path}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The objects of a registry, out of what people wish: without a client, and without a way to fail.
+//!
+//! ```text
+//!  Registry + what was found (image, credentials' hash) --> Wish --build--> objects --apply--> the API server
+//! ```
+
+mod disruption_budget;
+#[cfg(test)]
+pub(crate) mod golden;
+mod network_policy;
+mod object;
+mod peers;
+mod pod;
+mod service;
+mod stateful_set;
+
+use roadstead_crds::{DeletionPolicy, RegistrySpec};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+pub(crate) use disruption_budget::disruption_budget;
+pub(crate) use network_policy::network_policy;
+pub(crate) use object::{INPUTS, Kind, Object, selector};
+pub(crate) use peers::{PEER_PORT, peer_name, peers, pod_name};
+pub(crate) use pod::CREDENTIALS;
+pub(crate) use service::{PORT, endpoint, service};
+pub(crate) use stateful_set::{stateful_set, volume_name};
+
+/// What a registry is to be made of: what people wish, checked, with what was found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Wish {
+    pub name: String,
+    pub namespace: String,
+    pub uid: String,
+    pub spec: RegistrySpec,
+    /// The image that replicas run.
+    pub image: String,
+    /// The one that they would run if the spec named none.
+    pub pinned: String,
+    /// A hash of the S3 credentials, so that replicas are restarted when they change.
+    pub credentials: Option<String>,
+}
+
+impl Wish {
+    /// The name of one of its objects.
+    pub(crate) fn named(&self, what: &str) -> String {
+        format!("{}-{what}", self.name)
+    }
+
+    /// Voters that are wanted.
+    pub(crate) fn voters(&self) -> u32 {
+        u32::try_from(self.spec.replicas).unwrap_or(1).max(1)
+    }
+
+    /// What of the wish a replica must be restarted for. What the operator makes of it may change with its release, and
+    /// restarts nothing.
+    pub(crate) fn inputs(&self) -> String {
+        let RegistrySpec { storage, tls, auth, resources, pod, image_pull_secrets, .. } = &self.spec;
+        let inputs = json!([
+            self.image,
+            self.credentials,
+            storage,
+            [json!(tls.provider), json!(tls.secret_ref)],
+            auth,
+            resources,
+            pod,
+            image_pull_secrets,
+        ]);
+        short_hash(&inputs)
+    }
+
+    /// Owns what goes when the Registry goes.
+    pub(crate) fn owner(&self) -> Value {
+        json!([{
+            "apiVersion": "roadstead.dev/v1alpha1",
+            "kind": "Registry",
+            "name": self.name,
+            "uid": self.uid,
+            "controller": true,
+            "blockOwnerDeletion": true,
+        }])
+    }
+
+    /// Owns what outlives the Registry unless it is to be deleted with it.
+    pub(crate) fn owner_if_deleted(&self) -> Value {
+        match self.spec.deletion_policy {
+            DeletionPolicy::Retain => json!([]),
+            DeletionPolicy::Delete => self.owner(),
+        }
+    }
+}
+
+/// A few letters that are others for other values.
+pub(crate) fn short_hash(value: &Value) -> String {
+    hex::encode(&Sha256::digest(value.to_string())[..8])
+}
+
+/// What is made for every registry and does not depend on what its replicas do.
+pub(crate) fn objects(wish: &Wish) -> Vec<Object> {
+    vec![service_account(wish), peers(wish), service(wish), network_policy(wish)]
+}
+
+/// Whom the pods are to the cluster: nobody, with no token.
+fn service_account(wish: &Wish) -> Object {
+    Object::owned(Kind::ServiceAccount, wish, &wish.name, json!({ "automountServiceAccountToken": false }))
+}

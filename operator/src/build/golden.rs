@@ -1,0 +1,104 @@
+//! The objects as files, for people to read and for changes to be seen: `golden/*.yaml`.
+
+use std::path::Path;
+
+use roadstead_crds::{Registry, yaml};
+use serde_json::json;
+
+use super::{Object, Wish, disruption_budget, objects, stateful_set};
+
+/// The shortest Registry.
+pub(crate) fn wish() -> Wish {
+    let spec = json!({
+        "storage": { "s3": {
+            "bucket": "images", "endpoint": "http://minio.storage:9000", "region": "eu-central-1",
+            "credentialsSecretRef": { "name": "bucket" },
+        } },
+    });
+    of(spec)
+}
+
+fn of(spec: serde_json::Value) -> Wish {
+    let registry = json!({
+        "apiVersion": "roadstead.dev/v1alpha1", "kind": "Registry", "metadata": { "name": "home" }, "spec": spec,
+    });
+    let registry: Registry = serde_json::from_value(registry).unwrap();
+    Wish {
+        name: "home".to_owned(),
+        namespace: "images".to_owned(),
+        uid: "00000000-0000-0000-0000-000000000001".to_owned(),
+        spec: registry.spec,
+        image: "registry.example.com/roadstead:1.2.3".to_owned(),
+        pinned: "registry.example.com/roadstead:1.2.0".to_owned(),
+        credentials: Some("0123456789abcdef".to_owned()),
+    }
+}
+
+/// One in which everything is said.
+fn talkative() -> Wish {
+    of(json!({
+        "replicas": 5,
+        "storage": { "s3": {
+            "bucket": "images", "prefix": "home", "region": "eu-central-1", "forcePathStyle": true,
+        } },
+        "metadataVolume": { "size": "20Gi", "storageClassName": "fast" },
+        "tls": { "provider": "Secret", "secretRef": { "name": "certificate" } },
+        "auth": { "anonymous": "Pull" },
+        "expose": { "service": { "type": "NodePort", "nodePort": 30500, "annotations": { "a": "b" } } },
+        "resources": { "requests": { "cpu": "500m", "memory": "256Mi" }, "limits": { "memory": "1Gi" } },
+        "pod": {
+            "nodeSelector": { "disk": "fast" },
+            "tolerations": [{ "key": "dedicated", "operator": "Exists", "effect": "NoSchedule" }],
+            "labels": { "team": "platform" }, "annotations": { "note": "yes" },
+        },
+        "imagePullSecrets": [{ "name": "pull" }],
+        "deletionPolicy": "Delete",
+    }))
+}
+
+/// `ROADSTEAD_WRITE_GOLDEN=1` writes the files anew.
+fn check(name: &str, objects: &[Object]) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    let text: String = objects.iter().map(|object| format!("---\n{}", yaml(&object.value))).collect();
+    if std::env::var_os("ROADSTEAD_WRITE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &text).unwrap();
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert!(golden == text, "{name} is not what is built; the difference is shown by writing it anew");
+}
+
+fn all(wish: &Wish) -> Vec<Object> {
+    let budget = disruption_budget(wish, wish.voters());
+    objects(wish).into_iter().chain([stateful_set(wish, wish.voters())]).chain(budget).collect()
+}
+
+#[test]
+fn golden_objects() {
+    check("shortest.yaml", &all(&wish()));
+    check("talkative.yaml", &all(&talkative()));
+}
+
+#[test]
+fn a_replica_is_restarted_for_what_concerns_it_alone() {
+    let inputs = wish().inputs();
+    let with = |change: fn(&mut Wish)| {
+        let mut wish = wish();
+        change(&mut wish);
+        wish.inputs()
+    };
+    assert_eq!(with(|wish| wish.spec.replicas = 5), inputs);
+    assert_eq!(with(|wish| wish.spec.metadata_volume.size = "20Gi".to_owned()), inputs);
+    assert_eq!(with(|wish| wish.spec.tls.names = vec!["images.example.com".to_owned()]), inputs);
+    assert_ne!(with(|wish| wish.image = "other".to_owned()), inputs);
+    assert_ne!(with(|wish| wish.credentials = None), inputs);
+    assert_ne!(with(|wish| wish.spec.storage.s3.region = "eu-west-1".to_owned()), inputs);
+}
+
+#[test]
+fn a_quorum_stays_whatever_is_evicted() {
+    for (voters, away) in [(1, None), (2, Some(0)), (3, Some(1)), (4, Some(1)), (5, Some(2)), (7, Some(3))] {
+        let budget = disruption_budget(&wish(), voters);
+        assert_eq!(budget.map(|budget| budget.value["spec"]["maxUnavailable"].as_u64().unwrap()), away, "{voters}");
+    }
+}

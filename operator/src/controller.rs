@@ -1,0 +1,24 @@
+//! Keeps every Registry as it is wished.
+//!
+//! ```text
+//!  a Registry or something of its changes, or a while has passed
+//!    dereference  what its spec names: credentials            (client)
+//!    validate     Wish, or a condition that says what is wrong
+//!    build        the objects                                  (no client, cannot fail)
+//!    apply        those that differ                            (client)
+//!    observe      pods, volumes, and what replicas say         (client, admin API)
+//!    plan, act    one step                                     (client, admin API)
+//!    status       what is so, if that is something else        (client)
+//! ```
+
+mod act;
+mod context;
+mod dereference;
+mod observe;
+mod reconcile;
+mod secure;
+mod status;
+mod watch;
+
+pub(crate) use context::Context;
+pub(crate) use watch::run;

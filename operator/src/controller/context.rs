@@ -1,0 +1,152 @@
+//! What every reconciliation shares.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client, Resource as _};
+use parking_lot::Mutex;
+use roadstead_crds::Registry;
+
+use crate::admin::Credentials;
+use crate::ambient;
+use crate::apply::{MANAGER, Writes};
+use crate::metrics::Metrics;
+
+/// The first pause after a failure; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause after failures.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// How long the operator's certificate for a registry is used before another one is made.
+const CREDENTIALS_LIFE: Duration = Duration::from_hours(24);
+
+/// How much an Event matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// It goes as it should.
+    Normal,
+    /// Somebody may have to look.
+    Warning,
+}
+
+impl Weight {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// See the module.
+pub(crate) struct Context {
+    pub client: Client,
+    /// The image of replicas whose Registry names none.
+    pub image: String,
+    pub metrics: Arc<Metrics>,
+    pub writes: Writes,
+    /// What this operator is called.
+    instance: String,
+    /// By the Registry's uid.
+    known: Mutex<HashMap<String, Known>>,
+}
+
+/// What is remembered of a registry: nothing that a decision depends on.
+#[derive(Default)]
+struct Known {
+    failures: u32,
+    waits: u32,
+    told: Option<(String, String)>,
+    credentials: Option<(String, SystemTime, Credentials)>,
+}
+
+impl Context {
+    pub(crate) fn new(client: Client, image: String, metrics: Arc<Metrics>, writes: Writes, instance: String) -> Self {
+        Self { client, image, metrics, writes, instance, known: Mutex::default() }
+    }
+
+    /// Tells people, once: what was told last of a registry is not told again. Each Event is one of its own, since what
+    /// differs between steps is in its text.
+    pub(super) async fn tell(&self, registry: &Registry, weight: Weight, reason: &str, note: String) {
+        let what = (reason.to_owned(), note.clone());
+        if !self.with(registry, |known| known.told.replace(what.clone()) != Some(what)) {
+            return;
+        }
+        let regarding = registry.object_ref(&());
+        let namespace = regarding.namespace.clone().unwrap_or_default();
+        let event = Event {
+            metadata: ObjectMeta {
+                generate_name: regarding.name.as_ref().map(|name| format!("{name}-")),
+                namespace: Some(namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            action: Some(reason.to_owned()),
+            event_time: Some(MicroTime(Timestamp::try_from(ambient::now()).unwrap_or_default())),
+            note: Some(note),
+            reason: Some(reason.to_owned()),
+            regarding: Some(regarding),
+            reporting_controller: Some(MANAGER.to_owned()),
+            reporting_instance: Some(self.instance.clone()),
+            type_: Some(weight.name().to_owned()),
+            ..Event::default()
+        };
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+        match events.create(&PostParams::default(), &event).await {
+            Ok(_) => self.writes.note(),
+            // The status says the same.
+            Err(error) => tracing::warn!(reason = %error, "an Event could not be written: {error}"),
+        }
+    }
+
+    /// How long to wait after one more failure.
+    pub(super) fn pause_after_failure(&self, registry: &Registry) -> Duration {
+        let failures = self.with(registry, |known| {
+            known.failures = known.failures.saturating_add(1);
+            known.failures
+        });
+        FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
+    }
+
+    /// How often in a row there was nothing to do but wait.
+    pub(super) fn waited(&self, registry: &Registry) -> u32 {
+        self.with(registry, |known| {
+            known.failures = 0;
+            known.waits = known.waits.saturating_add(1);
+            known.waits
+        })
+    }
+
+    /// Something was done.
+    pub(super) fn went_on(&self, registry: &Registry) {
+        self.with(registry, |known| (known.failures, known.waits) = (0, 0));
+    }
+
+    /// The credentials that were made for this CA a short while ago.
+    pub(super) fn credentials(&self, registry: &Registry, ca: &str, now: SystemTime) -> Option<Credentials> {
+        self.with(registry, |known| {
+            let (of, made, credentials) = known.credentials.as_ref()?;
+            let is_fresh = now.duration_since(*made).is_ok_and(|age| age < CREDENTIALS_LIFE);
+            (of == ca && is_fresh).then(|| credentials.clone())
+        })
+    }
+
+    pub(super) fn keep_credentials(&self, registry: &Registry, ca: &str, now: SystemTime, credentials: &Credentials) {
+        self.with(registry, |known| known.credentials = Some((ca.to_owned(), now, credentials.clone())));
+    }
+
+    /// A registry is no more.
+    pub(super) fn forget(&self, registry: &Registry) {
+        self.known.lock().remove(registry.metadata.uid.as_deref().unwrap_or_default());
+    }
+
+    fn with<T>(&self, registry: &Registry, change: impl FnOnce(&mut Known) -> T) -> T {
+        let uid = registry.metadata.uid.clone().unwrap_or_default();
+        change(self.known.lock().entry(uid).or_default())
+    }
+}

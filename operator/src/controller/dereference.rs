@@ -1,0 +1,101 @@
+//! Finds what a Registry names, and checks it.
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use roadstead_crds::Registry;
+use serde_json::json;
+
+use crate::build::{CREDENTIALS, Wish, short_hash};
+
+/// Why a Registry cannot be what it is to be. People have to change something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Invalid {
+    /// A Secret is not there.
+    #[error("the Secret {name} is not there; `{field}` names it")]
+    NoSecret {
+        /// Of the Secret.
+        name: String,
+        /// In the spec.
+        field: &'static str,
+    },
+    /// A key of a Secret is not there.
+    #[error("the Secret {name} has no key `{key}`; `{field}` names it")]
+    NoKey {
+        /// Of the Secret.
+        name: String,
+        /// In it.
+        key: &'static str,
+        /// In the spec.
+        field: &'static str,
+    },
+}
+
+impl Invalid {
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSecret { .. } => "SecretMissing",
+            Self::NoKey { .. } => "SecretIncomplete",
+        }
+    }
+}
+
+/// Finds and checks.
+pub(super) async fn dereference(
+    client: &Client,
+    registry: &Registry,
+    default_image: &str,
+) -> Result<Result<Wish, Invalid>, kube::Error> {
+    let namespace = registry.metadata.namespace.clone().unwrap_or_default();
+    let s3 = &registry.spec.storage.s3;
+    let credentials = match &s3.credentials_secret_ref {
+        None => None,
+        Some(named) => {
+            match hash(client, &namespace, &named.name, "storage.s3.credentialsSecretRef", CREDENTIALS).await? {
+                Ok(hash) => Some(hash),
+                Err(invalid) => return Ok(Err(invalid)),
+            }
+        }
+    };
+    if let Some(named) = &registry.spec.tls.secret_ref {
+        // A renewed certificate is used without a restart, so that its hash does not matter.
+        let found = hash(client, &namespace, &named.name, "tls.secretRef", ["tls.crt", "tls.key"]).await?;
+        if let Err(invalid) = found {
+            return Ok(Err(invalid));
+        }
+    }
+    let pinned = registry.status.as_ref().and_then(|status| status.image.clone());
+    let pinned = pinned.unwrap_or_else(|| default_image.to_owned());
+    let image = registry.spec.image.clone().unwrap_or_else(|| pinned.clone());
+    Ok(Ok(Wish {
+        name: registry.metadata.name.clone().unwrap_or_default(),
+        namespace,
+        uid: registry.metadata.uid.clone().unwrap_or_default(),
+        spec: registry.spec.clone(),
+        image,
+        pinned,
+        credentials,
+    }))
+}
+
+/// A hash of these keys of a Secret.
+async fn hash(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    field: &'static str,
+    keys: [&'static str; 2],
+) -> Result<Result<String, Invalid>, kube::Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let Some(secret) = secrets.get_opt(name).await? else {
+        return Ok(Err(Invalid::NoSecret { name: name.to_owned(), field }));
+    };
+    let data = secret.data.unwrap_or_default();
+    let mut values = Vec::new();
+    for key in keys {
+        match data.get(key) {
+            Some(value) => values.push(hex::encode(&value.0)),
+            None => return Ok(Err(Invalid::NoKey { name: name.to_owned(), key, field })),
+        }
+    }
+    Ok(Ok(short_hash(&json!(values))))
+}

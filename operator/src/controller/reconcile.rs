@@ -1,0 +1,248 @@
+//! One look at one Registry, and at most one step for its replicas.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::runtime::controller::Action;
+use roadstead_crds::Registry;
+use serde_json::Value;
+
+use super::act::{ActError, act, any_note};
+use super::context::{Context, Weight};
+use super::dereference::{Invalid, dereference};
+use super::observe::{Sight, begun, look};
+use super::secure::secure;
+use super::status::{self, Said};
+use crate::apply::{Objects, is_within, quantity};
+use crate::build::{self, Kind, Object, Wish};
+use crate::certificates::CertificateError;
+use crate::plan::{Plan, Step, plan};
+
+/// After a step: the world has moved.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// The first looks while something is waited for, and the last ones.
+const SOON: Duration = Duration::from_millis(500);
+const LATER: Duration = Duration::from_secs(10);
+
+/// When all is well, and nothing of the cluster says otherwise: replicas may have elected another leader.
+const SETTLED: Duration = Duration::from_secs(15);
+
+/// When people have to change something; the change itself is seen at once, unless it is in a Secret.
+const INVALID: Duration = Duration::from_secs(15);
+
+/// Why it did not come to an end. It is tried again, after a pause that grows.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReconcileError {
+    /// The API server did not answer as was hoped.
+    #[error("the API server: {0}")]
+    Kubernetes(#[from] kube::Error),
+    /// No certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// Certificates cannot be used.
+    #[error("TLS does not take the certificates: {0}")]
+    Tls(String),
+    /// No credential.
+    #[error("a credential cannot be made: {0}")]
+    Credential(#[from] bcrypt::BcryptError),
+    /// No random bytes.
+    #[error("the operating system gives no random bytes: {0}")]
+    Random(#[from] rand::rand_core::OsError),
+    /// Something is missing that is not made while paused.
+    #[error("the Secret {0} is not there, and nothing is made while `paused` is true")]
+    Paused(String),
+}
+
+/// See the module.
+pub(super) async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let timer = context.metrics.reconcile_seconds.start_timer();
+    let result = reconcile_once(&registry, &context).await;
+    timer.observe_duration();
+    context.metrics.reconciles.with_label_values(&[if result.is_ok() { "done" } else { "failed" }]).inc();
+    result
+}
+
+async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action, ReconcileError> {
+    if registry.metadata.deletion_timestamp.is_some() {
+        // Everything that goes is owned, and goes by itself.
+        context.forget(registry);
+        return Ok(Action::await_change());
+    }
+    let namespace = registry.metadata.namespace.clone().unwrap_or_default();
+    let objects = Objects { client: &context.client, namespace: &namespace, writes: &context.writes };
+    let wish = match dereference(&context.client, registry, &context.image).await? {
+        Ok(wish) => wish,
+        Err(invalid) => return refuse(registry, context, &objects, &invalid).await,
+    };
+    let is_paused = wish.spec.paused;
+    let service = prepare(&objects, &wish, is_paused).await?;
+    let addresses = status::addresses(&service);
+    let credentials = secure(context, &objects, registry, &wish, &addresses, is_paused).await?;
+    let note = objects.get(Kind::ConfigMap, &wish.named("beginning")).await?;
+    if let Some(note) = note.as_ref().filter(|_| !is_paused) {
+        objects.adopt(&any_note(&wish), note).await?;
+    }
+    let set = objects.get(Kind::StatefulSet, &wish.name).await?;
+    let sight = look(&context.client, &wish, set.as_ref(), note.as_ref().and_then(begun), &credentials).await?;
+    let plan = plan(&sight.observed);
+    let mut said = Said { plan, refused: None, invalid: None };
+    if !is_paused {
+        keep(&objects, &wish, set.as_ref(), &sight).await?;
+        if let Plan::Do(step) = plan {
+            said.refused = step_on(registry, context, &objects, &wish, &sight, &credentials, step).await?;
+        }
+    }
+    let told = status::of(registry, Some(&wish), Some(&sight), &said, status::endpoint(&wish, &service));
+    write_status(registry, &objects, told).await?;
+    Ok(Action::requeue(pause(registry, context, &said)))
+}
+
+/// Makes what does not depend on the replicas; gives the Service as it is.
+async fn prepare(objects: &Objects<'_>, wish: &Wish, is_paused: bool) -> Result<Value, kube::Error> {
+    if !is_paused {
+        for object in build::objects(wish) {
+            objects.apply(&object).await?;
+        }
+    }
+    Ok(objects.get(Kind::Service, &wish.name).await?.unwrap_or_default())
+}
+
+/// Keeps what follows the replicas: the StatefulSet as it is wished but for their number, the disruption budget, and volumes
+/// that are to grow.
+async fn keep(objects: &Objects<'_>, wish: &Wish, set: Option<&Value>, sight: &Sight) -> Result<(), kube::Error> {
+    let voters = sight.observed.group.as_ref().map(|group| group.voters().count());
+    let voters = voters.and_then(|voters| voters.try_into().ok()).unwrap_or_else(|| wish.voters());
+    match build::disruption_budget(wish, voters) {
+        Some(budget) => drop(objects.apply(&budget).await?),
+        None if objects.get(Kind::PodDisruptionBudget, &wish.name).await?.is_some() => {
+            objects.delete(Kind::PodDisruptionBudget, &wish.name).await?;
+        }
+        None => {}
+    }
+    let (Some(set), Some(replicas)) = (set, sight.observed.set) else { return Ok(()) };
+    if set["metadata"]["deletionTimestamp"].is_string() {
+        return Ok(());
+    }
+    let wanted = build::stateful_set(wish, replicas);
+    if is_grown(&wanted, set) {
+        // A StatefulSet does not let its claims' template be changed: another one takes its pods over.
+        return objects.delete(Kind::StatefulSet, &wish.name).await;
+    }
+    if !is_within(&wanted.value, set) {
+        objects.write(&wanted).await?;
+    }
+    grow_volumes(objects, wish, sight).await
+}
+
+fn is_grown(wanted: &Object, set: &Value) -> bool {
+    const SIZE: &str = "/spec/volumeClaimTemplates/0/spec/resources/requests/storage";
+    let size = |value: &Value| value.pointer(SIZE).and_then(Value::as_str).and_then(quantity);
+    size(&wanted.value) > size(set)
+}
+
+async fn grow_volumes(objects: &Objects<'_>, wish: &Wish, sight: &Sight) -> Result<(), kube::Error> {
+    use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+    use kube::Api;
+    use kube::api::{Patch, PatchParams};
+
+    let size = &wish.spec.metadata_volume.size;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(objects.client.clone(), objects.namespace);
+    let is_smaller = |claim: &PersistentVolumeClaim| {
+        let asked = claim.spec.as_ref().and_then(|spec| spec.resources.as_ref()?.requests.as_ref()?.get("storage"));
+        asked.is_some_and(|asked| quantity(&asked.0) < quantity(size))
+    };
+    for claim in sight.claims.iter().filter(|claim| is_smaller(claim)) {
+        let patch = serde_json::json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+        let name = claim.metadata.name.clone().unwrap_or_default();
+        claims.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        objects.writes.note();
+    }
+    Ok(())
+}
+
+/// Does the step; says why, if it was refused.
+async fn step_on(
+    registry: &Registry,
+    context: &Context,
+    objects: &Objects<'_>,
+    wish: &Wish,
+    sight: &Sight,
+    credentials: &crate::admin::Credentials,
+    step: Step,
+) -> Result<Option<String>, ReconcileError> {
+    let result = act(objects, wish, sight, credentials, step).await;
+    let outcome = if result.is_ok() { "done" } else { "refused" };
+    context.metrics.steps.with_label_values(&[step.reason(), outcome]).inc();
+    let refused = match result {
+        Ok(()) => {
+            tracing::info!(registry = wish.name, namespace = wish.namespace, "{step}");
+            context.tell(registry, Weight::Normal, step.reason(), step.to_string()).await;
+            return Ok(None);
+        }
+        Err(ActError::Kubernetes(error)) => return Err(error.into()),
+        Err(ActError::Random(error)) => return Err(error.into()),
+        Err(refused @ (ActError::Replica(_) | ActError::Budget(_) | ActError::Gone(_))) => refused,
+    };
+    tracing::info!(registry = wish.name, namespace = wish.namespace, reason = %refused, "{step}: not now: {refused}");
+    if !matches!(refused, ActError::Gone(_)) {
+        context.tell(registry, Weight::Warning, step.reason(), format!("{step}: not now: {refused}")).await;
+    }
+    Ok(Some(refused.to_string()))
+}
+
+async fn refuse(
+    registry: &Registry,
+    context: &Context,
+    objects: &Objects<'_>,
+    invalid: &Invalid,
+) -> Result<Action, ReconcileError> {
+    context.tell(registry, Weight::Warning, invalid.reason(), invalid.to_string()).await;
+    let said = Said { plan: Plan::Done, refused: None, invalid: Some(invalid) };
+    let told = status::of(registry, None, None, &said, None);
+    write_status(registry, objects, told).await?;
+    Ok(Action::requeue(INVALID))
+}
+
+/// Writes the status, if it is another one.
+async fn write_status(
+    registry: &Registry,
+    objects: &Objects<'_>,
+    told: roadstead_crds::RegistryStatus,
+) -> Result<(), kube::Error> {
+    if registry.status.as_ref() == Some(&told) {
+        return Ok(());
+    }
+    let api: kube::Api<Registry> = kube::Api::namespaced(objects.client.clone(), objects.namespace);
+    let name = registry.metadata.name.clone().unwrap_or_default();
+    let patch = serde_json::json!({ "apiVersion": "roadstead.dev/v1alpha1", "kind": "Registry", "status": told });
+    let params = kube::api::PatchParams::apply(crate::apply::MANAGER).force();
+    api.patch_status(&name, &params, &kube::api::Patch::Apply(&patch)).await?;
+    objects.writes.note();
+    Ok(())
+}
+
+/// When to look again, unless something is seen before.
+fn pause(registry: &Registry, context: &Context, said: &Said<'_>) -> Duration {
+    let waits = || SOON.saturating_mul(1 << (context.waited(registry) / 8).min(8)).min(LATER);
+    match said.plan {
+        Plan::Do(_) if said.refused.is_none() && !registry.spec.paused => {
+            context.went_on(registry);
+            AT_ONCE
+        }
+        Plan::Do(_) | Plan::Wait(_) => waits(),
+        Plan::Done => {
+            context.went_on(registry);
+            SETTLED
+        }
+    }
+}
+
+/// After a failure.
+#[expect(clippy::needless_pass_by_value, reason = "as the controller calls it")]
+pub(super) fn fail(registry: Arc<Registry>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let pause = context.pause_after_failure(&registry);
+    let (name, namespace) = (registry.metadata.name.as_deref(), registry.metadata.namespace.as_deref());
+    tracing::warn!(registry = name, namespace, reason = %error, pause_ms = pause.as_millis(), "it is tried again: {error}");
+    Action::requeue(pause)
+}

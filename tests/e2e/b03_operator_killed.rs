@@ -1,0 +1,85 @@
+use std::os::unix::process::ExitStatusExt as _;
+
+use anyhow::{Context as _, Result, ensure};
+use roadstead_cluster::repository_root;
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+use crate::ledger::Ledger;
+use crate::registry::Registry;
+use crate::stopwatch::{Stopwatch, report};
+use crate::world::World;
+
+/// More lives than any of this takes: an operator that does the same thing in each would need more.
+const LIVES: usize = 150;
+
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn b03_an_operator_that_dies_after_each_of_its_writes_converges_to_one_cluster() {
+    report(run().await);
+}
+
+async fn run() -> Result<()> {
+    let mut watch = Stopwatch::start("3 the operator dies right after each of its writes");
+    let world = World::with_operator().await;
+    world.stop_operator().await?;
+    let registry = Registry::new(&world, "b03", "home");
+    world.namespace("b03", "restricted").await?;
+    watch.lap("the cluster has no operator but those that the test starts");
+
+    registry.apply(&registry.eight_lines()).await?;
+    let lives = die_after_each_write(&world, &registry, 3).await?;
+    let first = registry.status().await?;
+    ensure!(first.members().len() == 3, "the members are {:?}", first.members());
+    watch.lap(&format!("bootstrap in {lives} lives of one write: three voters of one cluster"));
+
+    let ledger = Ledger::new(registry.client().await?);
+    let mut nodes = first.members();
+    for replicas in [5, 3] {
+        registry.change(json!({"replicas": replicas})).await?;
+        let lives = ledger.during(die_after_each_write(&world, &registry, replicas)).await?;
+        let status = registry.status().await?;
+        ensure!(status.cluster_id() == first.cluster_id(), "it is another cluster");
+        nodes.extend(status.members());
+        watch.lap(&format!("scaled to {replicas} in {lives} lives; {}", ledger.figures()));
+    }
+    ensure!(nodes.len() == 5, "the nodes over all times are {nodes:?}");
+
+    world.install_operator("dev").await?;
+    world.remove_namespace("b03").await
+}
+
+/// Starts one operator after the other, each of which ends itself after one write, until there is nothing more to write
+/// and so many vote. Returns how many it took.
+async fn die_after_each_write(world: &World, registry: &Registry<'_>, voters: usize) -> Result<usize> {
+    for life in 1..=LIVES {
+        let mut operator = start(world)?;
+        tokio::select! {
+            ended = operator.wait() => {
+                let ended = ended?;
+                ensure!(ended.core_dumped() || ended.signal().is_some(), "the operator ended by itself: {ended}");
+            }
+            converged = registry.has_voters(voters) => {
+                converged?;
+                operator.kill().await?;
+                return Ok(life);
+            }
+        }
+    }
+    anyhow::bail!("{LIVES} writes did not do it: {}", registry.status().await?.0["status"])
+}
+
+/// An operator outside of the cluster, always of the same name, so that each takes the Lease from the one before.
+fn start(world: &World) -> Result<Child> {
+    let log = std::fs::File::options().create(true).append(true).open(world.cluster.site().file("b03-operator.log"))?;
+    Command::new(repository_root().join("target/debug/roadstead-operator"))
+        .args(["run", "--image", "lab.local/roadstead:dev", "--lease-namespace", "roadstead", "--identity", "e2e"])
+        .args(["--listen", "127.0.0.1:8089", "--die-after-writes", "1"])
+        .env("KUBECONFIG", world.cluster.kubeconfig())
+        .stdin(std::process::Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .context("the operator starts")
+}

@@ -1,0 +1,56 @@
+use anyhow::{Context as _, Result, ensure};
+use roadstead_cluster::until;
+use serde_json::{Value, json};
+
+use crate::ledger::Ledger;
+use crate::registry::Registry;
+use crate::stopwatch::{Stopwatch, report};
+use crate::world::{PATIENCE, World};
+
+#[tokio::test]
+#[ignore = "make e2e"]
+async fn b06_a_roll_under_load_fails_no_client_and_does_the_leader_last() {
+    report(run().await);
+}
+
+async fn run() -> Result<()> {
+    let mut watch = Stopwatch::start("6 all replicas are rolled under load");
+    let world = World::with_operator().await;
+    let registry = Registry::new(&world, "b06", "home");
+    registry.create().await?;
+    let status = registry.has_voters(3).await?;
+    let leader = status.leader().to_owned();
+    watch.lap(&format!("three voters, {leader} leads"));
+    let before = ids(&registry).await?;
+    let ledger = Ledger::new(registry.client().await?);
+    let rolled = ledger.during(async {
+        registry.change(json!({"pod": {"annotations": {"example.com/roll": "1"}}})).await?;
+        let mut order = Vec::new();
+        until("every replica is another pod", PATIENCE, async || {
+            for (name, id) in ids(&registry).await? {
+                if !before.contains(&(name.clone(), id)) && !order.contains(&name) {
+                    order.push(name);
+                }
+            }
+            ensure!(order.len() == 3, "those that were rolled are {order:?}");
+            Ok(())
+        })
+        .await?;
+        registry.has_voters(3).await?;
+        Ok(order)
+    });
+    let order = rolled.await?;
+    watch.lap(&format!("rolled in the order {}; {}", order.join(", "), ledger.figures()));
+    ensure!(order.last() == Some(&leader), "{leader} led, and the order was {order:?}");
+    for pod in registry.pods().await? {
+        let annotation = &pod["metadata"]["annotations"]["example.com/roll"];
+        ensure!(annotation == "1", "{} was not rolled", pod["metadata"]["name"]);
+    }
+    world.remove_namespace("b06").await
+}
+
+async fn ids(registry: &Registry<'_>) -> Result<Vec<(String, String)>> {
+    let text = |value: &Value| value.as_str().map(str::to_owned).context("a pod has it");
+    let pods = registry.pods().await?;
+    pods.iter().map(|pod| Ok((text(&pod["metadata"]["name"])?, text(&pod["metadata"]["uid"])?))).collect()
+}

@@ -1,0 +1,103 @@
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tokio::time::{Instant, interval};
+
+/// What a client waits for an answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long a client goes on trying, as container engines do.
+const RETRIES: Duration = Duration::from_mins(1);
+
+/// A client of a registry that tries again when a connection breaks or the answer is 5xx, as real ones do.
+#[derive(Clone)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    user: String,
+    password: String,
+}
+
+impl Client {
+    pub(crate) fn new(address: &str, authority: &str, user: &str, password: &str) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(TIMEOUT)
+            .connect_timeout(Duration::from_secs(2))
+            // Another connection each time, so that all replicas are asked.
+            .pool_max_idle_per_host(0)
+            .add_root_certificate(reqwest::Certificate::from_pem(authority.as_bytes())?)
+            .build()?;
+        Ok(Self { http, base: format!("https://{address}"), user: user.to_owned(), password: password.to_owned() })
+    }
+
+    /// Pushes an image of one layer, and returns the digest of its manifest.
+    pub(crate) async fn push(&self, repository: &str, tag: &str, layer: &[u8]) -> Result<String> {
+        let config = json!({"architecture": "amd64", "os": "linux"}).to_string().into_bytes();
+        let (config, layer) = (self.blob(repository, &config).await?, self.blob(repository, layer).await?);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": describe("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [describe("application/vnd.oci.image.layer.v1.tar", &layer)],
+        });
+        let manifest = manifest.to_string();
+        let digest = digest(manifest.as_bytes());
+        let target = format!("/v2/{repository}/manifests/{tag}");
+        self.send(Method::PUT, &target, manifest.into_bytes(), StatusCode::CREATED).await?;
+        Ok(digest)
+    }
+
+    async fn blob(&self, repository: &str, content: &[u8]) -> Result<(String, usize)> {
+        let digest = digest(content);
+        let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+        self.send(Method::POST, &target, content.to_vec(), StatusCode::CREATED).await?;
+        Ok((digest, content.len()))
+    }
+
+    /// The digest that a tag has, after pulling everything that it names and checking it.
+    pub(crate) async fn pull(&self, repository: &str, reference: &str) -> Result<String> {
+        let target = format!("/v2/{repository}/manifests/{reference}");
+        let manifest = self.send(Method::GET, &target, Vec::new(), StatusCode::OK).await?.bytes().await?;
+        let parsed: Value = serde_json::from_slice(&manifest)?;
+        let layers = parsed["layers"].as_array().context("layers")?;
+        for descriptor in layers.iter().chain([&parsed["config"]]) {
+            let wanted = descriptor["digest"].as_str().context("a digest")?;
+            let target = format!("/v2/{repository}/blobs/{wanted}");
+            let content = self.send(Method::GET, &target, Vec::new(), StatusCode::OK).await?.bytes().await?;
+            ensure!(digest(&content) == wanted, "{repository}: {wanted} has other bytes");
+        }
+        Ok(digest(&manifest))
+    }
+
+    async fn send(&self, method: Method, target: &str, body: Vec<u8>, wanted: StatusCode) -> Result<Response> {
+        let end = Instant::now() + RETRIES;
+        let mut tick = interval(Duration::from_millis(200));
+        loop {
+            tick.tick().await;
+            let request = self.http.request(method.clone(), format!("{}{target}", self.base));
+            let request = request.basic_auth(&self.user, Some(&self.password)).body(body.clone());
+            let kind = if target.contains("/manifests/") { MANIFEST } else { "application/octet-stream" };
+            let problem = match request.header("content-type", kind).send().await {
+                Ok(reply) if reply.status() == wanted => return Ok(reply),
+                Ok(reply) if reply.status().is_server_error() => format!("{}", reply.status()),
+                Ok(reply) => bail!("{method} {target}: {} {}", reply.status(), reply.text().await?),
+                Err(error) => format!("{:#}", anyhow::Error::from(error)),
+            };
+            ensure!(Instant::now() < end, "{method} {target} failed for {RETRIES:?}, at last with {problem}");
+        }
+    }
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+fn describe(media_type: &str, (digest, size): &(String, usize)) -> Value {
+    json!({"mediaType": media_type, "digest": digest, "size": size})
+}
+
+fn digest(content: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(content)))
+}
