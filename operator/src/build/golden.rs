@@ -15,10 +15,10 @@ pub(crate) fn wish() -> Wish {
             "credentialsSecretRef": { "name": "bucket" },
         } },
     });
-    of(spec)
+    of(&spec)
 }
 
-fn of(spec: serde_json::Value) -> Wish {
+fn of(spec: &serde_json::Value) -> Wish {
     let registry = json!({
         "apiVersion": "roadstead.dev/v1alpha1", "kind": "Registry", "metadata": { "name": "home" }, "spec": spec,
     });
@@ -36,7 +36,7 @@ fn of(spec: serde_json::Value) -> Wish {
 
 /// One in which everything is said.
 fn talkative() -> Wish {
-    of(json!({
+    of(&json!({
         "replicas": 5,
         "storage": { "s3": {
             "bucket": "images", "prefix": "home", "region": "eu-central-1", "forcePathStyle": true,
@@ -59,7 +59,7 @@ fn talkative() -> Wish {
 /// `ROADSTEAD_WRITE_GOLDEN=1` writes the files anew.
 fn check(name: &str, objects: &[Object]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
-    let text: String = objects.iter().map(|object| format!("---\n{}", yaml(&object.value))).collect();
+    let text = objects.iter().fold(String::new(), |text, object| text + "---\n" + &yaml(&object.value));
     if std::env::var_os("ROADSTEAD_WRITE_GOLDEN").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, &text).unwrap();

@@ -183,7 +183,6 @@ impl World {
                 self.pods.get_mut(&ordinal).unwrap().runs = false;
                 self.volumes.get_mut(&ordinal).unwrap().is_gone = true;
             }
-            Happening::LoseVolume(_) | Happening::LoseMachine(_) => {}
             Happening::Elect(ordinal) => {
                 let fit =
                     self.voters().into_iter().find(|node| self.group[node].ordinal == ordinal && self.runs(*node));
@@ -196,7 +195,7 @@ impl World {
             Happening::ScaleByHand(set) => self.set = self.set.map(|_| set),
             // Before anybody has begun, it is all that says who may.
             Happening::DeleteNote if self.has_quorum() => self.begun = None,
-            Happening::DeleteNote => {}
+            Happening::LoseVolume(_) | Happening::LoseMachine(_) | Happening::DeleteNote => {}
             Happening::Act(delay) => {
                 let plan = plan(&self.observe());
                 match delay {
@@ -285,14 +284,7 @@ impl World {
                     node.is_voter = true;
                 }
             }
-            Step::Replace { lost, by } if leads && self.leader != Some(lost) && self.runs(by) => {
-                if self.group.get(&by).is_some_and(|node| node.is_caught_up && !node.is_voter)
-                    && self.group.get(&lost).is_some_and(|node| node.is_voter)
-                {
-                    self.group.get_mut(&by).unwrap().is_voter = true;
-                    self.group.remove(&lost);
-                }
-            }
+            Step::Replace { lost, by } if leads && self.leader != Some(lost) && self.runs(by) => self.replace(lost, by),
             Step::Remove { node } if leads && self.leader != Some(node) => {
                 let Some(member) = self.group.get(&node) else { return };
                 let left = self.voters().len() - usize::from(member.is_voter);
@@ -328,6 +320,15 @@ impl World {
         }
         if had_quorum && !self.has_quorum() && self.voters().len() > 1 {
             self.violations.push(format!("{step:?} costs the quorum"));
+        }
+    }
+
+    fn replace(&mut self, lost: u64, by: u64) {
+        if self.group.get(&by).is_some_and(|node| node.is_caught_up && !node.is_voter)
+            && self.group.get(&lost).is_some_and(|node| node.is_voter)
+        {
+            self.group.get_mut(&by).unwrap().is_voter = true;
+            self.group.remove(&lost);
         }
     }
 
