@@ -97,6 +97,15 @@ pub(crate) struct Member {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct Status {
     pub version: String,
+    /// Not told by the first releases.
+    #[serde(default)]
+    pub blob_store: Option<Store>,
+}
+
+/// What a replica says of the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Store {
+    pub is_there: bool,
 }
 
 /// What is asked.
@@ -220,7 +229,8 @@ mod tests {
         assert_eq!((members.leader, members.members.len()), (Some(2), 4));
         assert_eq!(members.members[3].role, "learner");
         assert_eq!(golden::<Members>("members-without-leader.json").leader, None);
-        assert_eq!(golden::<Status>("status.json").version, "1.2.3");
+        let status: Status = golden("status.json");
+        assert_eq!((&*status.version, status.blob_store), ("1.2.3", Some(Store { is_there: true })));
         assert_eq!(golden::<Volume>("volume-blank.json").node, None);
         assert_eq!(golden::<Volume>("volume.json").node, Some(1));
     }

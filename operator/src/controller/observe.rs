@@ -35,6 +35,8 @@ pub(super) struct Sight {
     pub claims: Vec<PersistentVolumeClaim>,
     pub members: Option<Members>,
     pub version: Option<String>,
+    /// Whether the bucket did not answer the leader when it was asked last.
+    pub store_is_away: bool,
 }
 
 /// What is needed to do something with a pod.
@@ -104,8 +106,11 @@ pub(super) async fn look(
     sight.observed.volumes = sight.claims.iter().filter(stays).filter_map(named).collect::<BTreeSet<u32>>();
     sight.members = ask_members(&sight, credentials).await;
     sight.observed.group = sight.members.as_ref().and_then(|members| group(wish, members));
-    if let Some(target) = sight.member_target(sight.observed.group.as_ref().map(|group| group.leader)) {
-        sight.version = credentials.status(target).await.ok().map(|status| status.version);
+    if let Some(target) = sight.member_target(sight.observed.group.as_ref().map(|group| group.leader))
+        && let Ok(status) = credentials.status(target).await
+    {
+        sight.store_is_away = status.blob_store.is_some_and(|store| !store.is_there);
+        sight.version = Some(status.version);
     }
     Ok(sight)
 }

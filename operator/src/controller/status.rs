@@ -119,7 +119,7 @@ fn has_quorum(group: &Group) -> bool {
     in_contact(group) > group.voters().count() / 2
 }
 
-/// Whether clients are served: all that a registry can do takes a quorum. At first, it takes one of what is wished.
+/// Whether clients are served: all that a registry can do takes a quorum, and its bucket. At first, it takes one of what is wished.
 fn ready(sight: Option<&Sight>, said: &Said<'_>, was_ready: bool) -> Finding {
     let no = |reason, message: String| Finding { status: "False", reason, message };
     if let Some(invalid) = said.invalid {
@@ -129,6 +129,11 @@ fn ready(sight: Option<&Sight>, said: &Said<'_>, was_ready: bool) -> Finding {
     let serving = sight.observed.pods.values().filter(|pod| pod.is_ready).count();
     let enough = sight.observed.wanted as usize / 2;
     match &sight.observed.group {
+        Some(group) if has_quorum(group) && serving > 0 && sight.store_is_away => {
+            let message = "the bucket does not answer: what is cached is served, pushes wait or get 503; see to the S3 server, \
+                           the rest mends itself";
+            no("StorageUnreachable", message.to_owned())
+        }
         Some(group) if has_quorum(group) && serving > 0 && (was_ready || in_contact(group) > enough) => {
             Finding { status: "True", reason: "Serving", message: "clients are served".to_owned() }
         }

@@ -64,6 +64,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let authenticator = Arc::new(authenticator(&settings.login, &supervisor)?);
     let metrics = Arc::new(Metrics::new()?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
+    let store_contact = store.contact();
     let health = Arc::new(Health::default());
     let (beginning, removal) = (Beginning::default(), Removal::default());
     let (metadata, answering, content) = open_metadata(settings, &beginning, &removal, &health, &supervisor).await?;
@@ -113,6 +114,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         scheme,
         address,
         beginning,
+        store_contact,
         mirror: mirror.clone(),
     };
     let admin = admin::router(Arc::new(admin));

@@ -1,7 +1,8 @@
-//! A blob store whose failures are counted.
+//! A blob store whose failures are counted, and which remembers whether it was reached.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,29 +19,65 @@ use roadstead_oci::{MultipartId, ObjectKey, Part};
 /// Counts by call and kind; what is asked for and not there is an answer, not a failure.
 pub(crate) struct MeteredStore {
     store: Arc<dyn BlobStore>,
+    watch: Watch,
+}
+
+/// What is told of a store. Clones share it.
+#[derive(Clone)]
+struct Watch {
     errors: IntCounterVec,
+    reached: StoreContact,
+}
+
+/// Whether the blob store answered when it was asked last, which every replica does at least each half minute: it looks
+/// whether the store is still its own. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreContact(Arc<AtomicBool>);
+
+impl Default for StoreContact {
+    fn default() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+}
+
+impl StoreContact {
+    /// Whether it did.
+    pub(crate) fn is_there(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl MeteredStore {
     /// Counts the failures of `store` in `errors`, whose labels are the call and the kind.
     pub(crate) fn new(store: Arc<dyn BlobStore>, errors: IntCounterVec) -> Self {
-        Self { store, errors }
+        Self { store, watch: Watch { errors, reached: StoreContact::default() } }
+    }
+
+    /// Whether it was reached.
+    pub(crate) fn contact(&self) -> StoreContact {
+        self.watch.reached.clone()
     }
 
     fn count<T>(&self, call: &'static str, result: Result<T, BlobError>) -> Result<T, BlobError> {
-        result.inspect_err(|error| note(&self.errors, call, error))
+        self.watch.note(call, result.as_ref().err());
+        result
     }
 }
 
-fn note(errors: &IntCounterVec, call: &'static str, error: &BlobError) {
-    let kind = match error {
-        BlobError::NotFound | BlobError::MultipartUnknown => return,
-        BlobError::Unavailable(_) => "unavailable",
-        BlobError::Full(_) => "full",
-        BlobError::Denied(_) => "denied",
-        BlobError::Broken(_) => "broken",
-    };
-    errors.with_label_values(&[call, kind]).inc();
+impl Watch {
+    fn note(&self, call: &'static str, error: Option<&BlobError>) {
+        let kind = match error {
+            None | Some(BlobError::NotFound | BlobError::MultipartUnknown) => None,
+            Some(BlobError::Unavailable(_)) => Some("unavailable"),
+            Some(BlobError::Full(_)) => Some("full"),
+            Some(BlobError::Denied(_)) => Some("denied"),
+            Some(BlobError::Broken(_)) => Some("broken"),
+        };
+        self.reached.0.store(!matches!(kind, Some("unavailable" | "denied")), Ordering::Relaxed);
+        if let Some(kind) = kind {
+            self.errors.with_label_values(&[call, kind]).inc();
+        }
+    }
 }
 
 #[async_trait]
@@ -59,14 +96,14 @@ impl ObjectStore for MeteredStore {
 
     async fn get(&self, key: &ObjectKey, range: Range<u64>) -> Result<ByteStream, BlobError> {
         let stream = self.count("get", self.store.get(key, range).await)?;
-        let errors = self.errors.clone();
-        Ok(Box::pin(stream.inspect_err(move |error| note(&errors, "get", error))))
+        let watch = self.watch.clone();
+        Ok(Box::pin(stream.inspect_err(move |error| watch.note("get", Some(error)))))
     }
 
     async fn get_files(&self, key: &ObjectKey, range: Range<u64>) -> Result<Option<FileStream>, BlobError> {
         let Some(files) = self.count("get", self.store.get_files(key, range).await)? else { return Ok(None) };
-        let errors = self.errors.clone();
-        Ok(Some(Box::pin(files.inspect_err(move |error| note(&errors, "get", error)))))
+        let watch = self.watch.clone();
+        Ok(Some(Box::pin(files.inspect_err(move |error| watch.note("get", Some(error))))))
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BlobError> {
@@ -130,5 +167,28 @@ impl MultipartStore for MeteredStore {
 impl PresignStore for MeteredStore {
     fn presign<'a>(&'a self, key: &'a ObjectKey, valid: Duration) -> BoxFuture<'a, Result<Option<String>, BlobError>> {
         async move { self.count("presign", self.store.presign(key, valid).await) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Opts;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_there_if_it_answered_when_it_was_asked_last() {
+        let errors = IntCounterVec::new(Opts::new("errors", "errors"), &["call", "kind"]).unwrap();
+        let watch = Watch { errors: errors.clone(), reached: StoreContact::default() };
+        let away = [BlobError::Unavailable("refused".to_owned()), BlobError::Denied("no such bucket".to_owned())];
+        let answers = [None, Some(BlobError::NotFound), Some(BlobError::Full("quota".to_owned()))];
+        for (error, answer) in away.iter().zip(&answers).chain(away.iter().zip(answers.iter().skip(1))) {
+            watch.note("head", Some(error));
+            assert!(!watch.reached.is_there(), "{error}");
+            watch.note("head", answer.as_ref());
+            assert!(watch.reached.is_there(), "{answer:?}");
+        }
+        assert_eq!(errors.with_label_values(&["head", "unavailable"]).get(), 2);
+        assert_eq!(errors.with_label_values(&["head", "full"]).get(), 1);
     }
 }

@@ -25,6 +25,7 @@ use super::problem::{Code, Problem};
 use super::scrub::{Line, Request as ScrubRequest};
 use super::{backup, beginning, drain, leadership, members, mirrors, snapshot, status};
 use crate::health::Health;
+use crate::metered_store::StoreContact;
 use crate::metrics::Metrics;
 use crate::scrub;
 use crate::tasks::Supervisor;
@@ -45,6 +46,7 @@ pub(crate) struct Admin {
     pub scheme: &'static str,
     pub address: SocketAddr,
     pub beginning: Beginning,
+    pub store_contact: StoreContact,
     /// What follows another registry, if this is a mirror.
     pub mirror: Option<Arc<Mirror>>,
 }

@@ -31,6 +31,7 @@ pub(super) struct Status {
     pub changes: Changes,
     pub uploads_open: u64,
     pub memory_budget: Memory,
+    pub blob_store: Store,
     /// If this is a mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorLag>,
@@ -92,6 +93,13 @@ pub(super) struct Changes {
     pub sequence: u64,
 }
 
+/// Where the bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Store {
+    /// Whether it answered when it was asked last, which is at least each half minute.
+    pub is_there: bool,
+}
+
 /// Of content in transit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Memory {
@@ -126,6 +134,7 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         changes: Changes { epoch: position.epoch, sequence: position.sequence },
         uploads_open: query.uploads_open()?,
         memory_budget: Memory { used_bytes: registry.budget().used(), total_bytes: registry.budget().total() },
+        blob_store: Store { is_there: admin.store_contact.is_there() },
         mirror: admin.mirror.as_ref().map(|mirror| mirror_lag(mirror)).transpose()?,
     })
 }
@@ -171,8 +180,9 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { version, url, readiness, cluster, node, level, raft, changes, uploads_open, memory_budget, mirror } =
-        status;
+    let Status { version, url, readiness, cluster, node, level, raft, changes, .. } = status;
+    let Status { uploads_open, memory_budget, blob_store, mirror, .. } = status;
+    let store = if blob_store.is_there { "answers" } else { "does not answer; what is cached is served, pushes wait" };
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
         Some(leader) => format!(" of node {leader}"),
@@ -194,6 +204,7 @@ fn text(status: &Status) -> String {
         ),
         ("change feed", format!("epoch {}, change {}", changes.epoch, changes.sequence)),
         ("uploads", format!("{uploads_open} open")),
+        ("blob store", store.to_owned()),
         ("memory", format!("{used} of {total} for content in transit")),
     ];
     if let Some(mirror) = mirror {
@@ -256,6 +267,7 @@ pub(super) mod tests {
             changes: Changes { epoch: 1, sequence: 57 },
             uploads_open: 2,
             memory_budget: Memory { used_bytes: 8 << 20, total_bytes: 128 << 20 },
+            blob_store: Store { is_there: true },
             mirror: None,
         }
     }
@@ -296,6 +308,7 @@ pub(super) mod tests {
         log          entry 120, applied to 119, durable in the state to 100; 1.5 MiB
         change feed  epoch 1, change 57
         uploads      2 open
+        blob store   answers
         memory       8.0 MiB of 128.0 MiB for content in transit
         ");
         let upgrading = text(&Status { level: Levels { in_force: 1, reads: 2 }, ..status() });
