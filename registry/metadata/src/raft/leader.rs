@@ -23,8 +23,11 @@ use super::messages::{LeaderHint, ProposeReply, Reply, Request};
 use crate::encoding::{decode, encode};
 use crate::{Envelope, Metadata, Outcome, PeerError, ProposeError, ReadError};
 
-/// The leader is looked for again at the latest after this, though nothing seems to have changed.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// The leader is looked for again after this at first, and then after twice as long each time, though nothing seems to have
+/// changed: what is told of a replica is a moment behind what it does, so that the one who led may be asked once too often
+/// when leadership has just been handed over.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const LOOK_AGAIN_MAX: Duration = Duration::from_millis(100);
 
 /// Why the leader did not answer in time.
 pub(super) struct Unanswered {
@@ -96,7 +99,7 @@ impl Group {
     pub(super) async fn ask_leader(&self, request: Request, deadline: Instant) -> Result<Reply, Unanswered> {
         let mut server = self.raft.server_metrics();
         let mut failed = Unanswered { may_be_done: false, why: "no leader is known".to_owned() };
-        let mut hint = None;
+        let (mut hint, mut pause) = (None, LOOK_AGAIN);
         loop {
             if let Err(fatal) = &self.raft.metrics().borrow_watched().running_state {
                 failed.why = format!("this replica has stopped: {fatal}");
@@ -122,7 +125,8 @@ impl Group {
                 return Err(failed);
             }
             if hint.is_none() {
-                let again = deadline.min(Instant::now() + LOOK_AGAIN);
+                let again = deadline.min(Instant::now() + pause);
+                pause = LOOK_AGAIN_MAX.min(2 * pause);
                 // Either way it is time to look again.
                 drop(timeout_at(again, server.changed()).await);
             }
