@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Between two lines of a feed at most: home says so often how far it is, so that a mirror knows its lag to the second.
 pub const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The longest line that is read. One holds [`MAX_PAGE_BYTES`] of manifests, written as JSON at most twice as long, and
+/// The longest line that is read. One holds `MAX_PAGE_BYTES` of manifests, written as JSON at most twice as long, and
 /// the names around them.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
 
