@@ -58,6 +58,11 @@ impl MeteredStore {
         self.watch.reached.clone()
     }
 
+    /// Of a call that may be answered without asking the store: only a failure says something of it.
+    fn count_failure<T>(&self, call: &'static str, result: Result<T, BlobError>) -> Result<T, BlobError> {
+        result.inspect_err(|error| self.watch.note(call, Some(error)))
+    }
+
     fn count<T>(&self, call: &'static str, result: Result<T, BlobError>) -> Result<T, BlobError> {
         self.watch.note(call, result.as_ref().err());
         result
@@ -101,7 +106,8 @@ impl ObjectStore for MeteredStore {
     }
 
     async fn get_files(&self, key: &ObjectKey, range: Range<u64>) -> Result<Option<FileStream>, BlobError> {
-        let Some(files) = self.count("get", self.store.get_files(key, range).await)? else { return Ok(None) };
+        let files = self.count_failure("get", self.store.get_files(key, range).await)?;
+        let Some(files) = files else { return Ok(None) };
         let watch = self.watch.clone();
         Ok(Some(Box::pin(files.inspect_err(move |error| watch.note("get", Some(error))))))
     }
@@ -166,15 +172,29 @@ impl MultipartStore for MeteredStore {
 
 impl PresignStore for MeteredStore {
     fn presign<'a>(&'a self, key: &'a ObjectKey, valid: Duration) -> BoxFuture<'a, Result<Option<String>, BlobError>> {
-        async move { self.count("presign", self.store.presign(key, valid).await) }.boxed()
+        async move { self.count_failure("presign", self.store.presign(key, valid).await) }.boxed()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use prometheus::Opts;
+    use roadstead_blobs::MemoryStore;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_answered_without_asking_the_store_says_nothing_of_it() {
+        let errors = IntCounterVec::new(Opts::new("errors", "errors"), &["call", "kind"]).unwrap();
+        let store = MeteredStore::new(Arc::new(MemoryStore::default()), errors);
+        let key: ObjectKey = "blobs/01234567-89ab-4def-8123-456789abcdef".parse().unwrap();
+        store.watch.note("head", Some(&BlobError::Unavailable("refused".to_owned())));
+        assert!(store.get_files(&key, 0..1).await.unwrap().is_none());
+        assert_eq!(store.presign(&key, Duration::from_secs(1)).await.unwrap(), None);
+        assert!(!store.contact().is_there(), "neither of them asked it");
+        assert!(store.head(&key).await.unwrap().is_none());
+        assert!(store.contact().is_there());
+    }
 
     #[test]
     fn a_store_is_there_if_it_answered_when_it_was_asked_last() {
