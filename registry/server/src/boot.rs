@@ -279,8 +279,7 @@ async fn open_s3(s3: &S3, serving: &BlobServing) -> anyhow::Result<Arc<dyn BlobS
 }
 
 /// Opens the facts, as one of a cluster if the settings say so; with what its listener for replicas answers from, and
-/// what asks others for content. The
-/// replica is ready when it has caught up.
+/// what asks others for content. The replica is ready when it has caught up.
 async fn open_metadata(
     settings: &Settings,
     beginning: &Beginning,

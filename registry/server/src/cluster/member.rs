@@ -65,12 +65,8 @@ impl Member {
             if !is_announced {
                 match self.metadata.announce(&self.address).await {
                     Ok(()) => is_announced = true,
-                    Err(error) => match self.why_it_ends(error) {
-                        Ok(end) => return Err(end.into()),
-                        Err(error) => {
-                            debug!(reason = %error, "the others do not know yet where this replica is: {error}");
-                        }
-                    },
+                    Err(error) if self.has_to_end(&error) => return Err(error.into()),
+                    Err(error) => debug!(reason = %error, "the others do not know yet where this replica is: {error}"),
                 }
             }
             if is_announced && self.metadata.linearize().await.is_ok() {
@@ -92,7 +88,7 @@ impl Member {
             let is_silent = self.metadata.status().contact.is_none_or(|contact| contact > SILENCE);
             if is_silent
                 && let Err(error) = self.metadata.announce(&self.address).await
-                && let Ok(error) = self.why_it_ends(error)
+                && self.has_to_end(&error)
             {
                 return Err(error.into());
             }
@@ -100,15 +96,15 @@ impl Member {
         }
     }
 
-    /// The reason for which this replica has to end, if `error` is one.
-    fn why_it_ends(&self, error: AnnounceError) -> Result<AnnounceError, AnnounceError> {
+    /// Whether `error` is a reason to end. That of a removal is told.
+    fn has_to_end(&self, error: &AnnounceError) -> bool {
         match error {
             AnnounceError::Removed(_) => {
                 self.removal.happened();
-                Ok(error)
+                true
             }
-            AnnounceError::Later(_) => Ok(error),
-            error @ AnnounceError::NoLeader(_) => Err(error),
+            AnnounceError::Later(_) => true,
+            AnnounceError::NoLeader(_) => false,
         }
     }
 
