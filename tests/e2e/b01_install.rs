@@ -1,10 +1,11 @@
 use anyhow::{Result, ensure};
-use roadstead_cluster::{Image, repository_root, until};
+use roadstead_cluster::Image;
 use serde_json::json;
 
+use crate::node_mirror::NodeMirror;
 use crate::registry::Registry;
 use crate::stopwatch::{Stopwatch, report};
-use crate::world::{OPERATOR, PATIENCE, World};
+use crate::world::{OPERATOR, World};
 
 /// What images are called by; nobody resolves it.
 const HOST: &str = "registry.example.test";
@@ -37,19 +38,19 @@ async fn run() -> Result<()> {
     push_tools(&world, &registry, "team/app:1").await?;
     watch.lap("an image is pushed with the credential and the CA that status names");
 
-    mirror(&world, &registry).await?;
+    let nodes = NodeMirror::install(&world, &registry, HOST, None).await?;
     watch.lap("helm install of the node mirror, until it is on every node");
 
     pull_on_every_node(&world, &registry).await?;
     watch.lap("pods on all three nodes run the image, pulled by their kubelets");
 
-    world.helm("uninstall b01-nodes --wait --namespace b01-nodes")?.output().await?;
+    nodes.uninstall().await?;
     for node in world.cluster.nodes() {
         let listed = world.cluster.on_node(node, "ls /etc/containerd/certs.d")?.outcome().await?.1;
         ensure!(!listed.contains(HOST), "node {node} still has {listed}");
     }
     watch.lap("the node mirror is uninstalled, and nothing of it is left on the nodes");
-    world.remove_namespace("b01-nodes").await?;
+    nodes.remove().await?;
     world.remove_namespace("b01").await
 }
 
@@ -67,34 +68,6 @@ async fn push_tools(world: &World, registry: &Registry<'_>, reference: &str) -> 
     login.input(password).output().await?;
     crane()?.arg("push").arg(&layout).arg(format!("{address}/{reference}")).output().await?;
     Ok(std::fs::remove_dir_all(layout)?)
-}
-
-async fn mirror(world: &World, registry: &Registry<'_>) -> Result<()> {
-    // It mounts a folder of the node, which restricted namespaces do not allow.
-    world.namespace("b01-nodes", "privileged").await?;
-    let map = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "home-ca", "namespace": "b01-nodes"},
-        "data": {"ca.crt": registry.authority().await?},
-    });
-    world.cluster.api().apply("/api/v1/namespaces/b01-nodes/configmaps/home-ca", &map).await?;
-    world
-        .helm("install b01-nodes")?
-        .arg(repository_root().join("charts/roadstead-node-mirror"))
-        .args("--namespace b01-nodes --wait --timeout 3m")
-        .args("--set image.repository=lab.local/roadstead --set image.tag=dev --set image.pullPolicy=Never")
-        .args(&format!("--set hosts[0].host={HOST}"))
-        .args("--set hosts[0].mirrors[0].endpoint=https://home.b01.svc:5000")
-        .args("--set hosts[0].mirrors[0].authority.configMap=home-ca")
-        .output()
-        .await?;
-    for node in world.cluster.nodes() {
-        let file = format!("cat /etc/containerd/certs.d/{HOST}/hosts.toml");
-        let written = async || world.cluster.on_node(node, &file)?.output().await;
-        until(&format!("node {node} is told of the mirror"), PATIENCE, written).await?;
-    }
-    Ok(())
 }
 
 async fn pull_on_every_node(world: &World, registry: &Registry<'_>) -> Result<()> {

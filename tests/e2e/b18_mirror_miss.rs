@@ -2,6 +2,7 @@ use anyhow::{Result, ensure};
 use roadstead_cluster::{Image, Site, repository_root, until};
 use serde_json::json;
 
+use crate::node_mirror::NodeMirror;
 use crate::registry::Registry;
 use crate::stopwatch::{Stopwatch, report};
 use crate::world::{PATIENCE, World};
@@ -27,15 +28,15 @@ async fn run() -> Result<()> {
     watch.lap("a registry that is the mirror");
     let upstream = start_upstream(&world).await?;
     watch.lap("an upstream with an image that the mirror lacks");
-    mirror(&world, &registry, &upstream).await?;
+    let nodes = NodeMirror::install(&world, &registry, HOST, Some(&upstream)).await?;
     watch.lap("the node mirror is on every node");
     run_pod(&world, "miss").await?;
     watch.lap("a pod runs what the mirror answered 404 for");
     scale_away(&world, &registry).await?;
     run_pod(&world, "gone").await?;
     watch.lap("a pod runs an image while no replica of the mirror is left");
-    world.helm("uninstall b18-nodes --wait --namespace b18-nodes")?.output().await?;
-    world.remove_namespace("b18-nodes").await?;
+    nodes.uninstall().await?;
+    nodes.remove().await?;
     world.remove_namespace("b18").await
 }
 
@@ -59,33 +60,6 @@ async fn start_upstream(world: &World) -> Result<String> {
     }
     std::fs::remove_dir_all(layout)?;
     Ok(format!("http://{address}"))
-}
-
-async fn mirror(world: &World, registry: &Registry<'_>, upstream: &str) -> Result<()> {
-    world.namespace("b18-nodes", "privileged").await?;
-    let map = json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "home-ca", "namespace": "b18-nodes"},
-        "data": {"ca.crt": registry.authority().await?},
-    });
-    world.cluster.api().apply("/api/v1/namespaces/b18-nodes/configmaps/home-ca", &map).await?;
-    world
-        .helm("install b18-nodes")?
-        .arg(repository_root().join("charts/roadstead-node-mirror"))
-        .args("--namespace b18-nodes --wait --timeout 3m")
-        .args("--set image.repository=lab.local/roadstead --set image.tag=dev --set image.pullPolicy=Never")
-        .args(&format!("--set hosts[0].host={HOST} --set hosts[0].fallback={upstream}"))
-        .args("--set hosts[0].mirrors[0].endpoint=https://home.b18.svc:5000")
-        .args("--set hosts[0].mirrors[0].authority.configMap=home-ca")
-        .output()
-        .await?;
-    for node in world.cluster.nodes() {
-        let file = format!("cat /etc/containerd/certs.d/{HOST}/hosts.toml");
-        let written = async || world.cluster.on_node(node, &file)?.output().await;
-        until(&format!("node {node} is told of the mirror"), PATIENCE, written).await?;
-    }
-    Ok(())
 }
 
 async fn run_pod(world: &World, name: &str) -> Result<()> {

@@ -31,6 +31,7 @@ mod b19_least_rights;
 mod charts;
 mod client;
 mod ledger;
+mod node_mirror;
 mod registry;
 mod stopwatch;
 mod world;
