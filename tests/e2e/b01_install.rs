@@ -1,11 +1,11 @@
 use anyhow::{Result, ensure};
-use roadstead_cluster::Image;
+use roadstead_cluster::{Image, until};
 use serde_json::json;
 
 use crate::node_mirror::NodeMirror;
 use crate::registry::Registry;
 use crate::stopwatch::{Stopwatch, report};
-use crate::world::{OPERATOR, World};
+use crate::world::{OPERATOR, PATIENCE, World};
 
 /// What images are called by; nobody resolves it.
 const HOST: &str = "registry.example.test";
@@ -46,8 +46,13 @@ async fn run() -> Result<()> {
 
     nodes.uninstall().await?;
     for node in world.cluster.nodes() {
-        let listed = world.cluster.on_node(node, "ls /etc/containerd/certs.d")?.outcome().await?.1;
-        ensure!(!listed.contains(HOST), "node {node} still has {listed}");
+        // helm waits for the DaemonSet, whose pods put back what they found as they end.
+        let put_back = async || {
+            let listed = world.cluster.on_node(node, "ls /etc/containerd/certs.d")?.outcome().await?.1;
+            ensure!(!listed.contains(HOST), "it still has {listed}");
+            Ok(())
+        };
+        until(&format!("nothing of the mirror is left on node {node}"), PATIENCE, put_back).await?;
     }
     watch.lap("the node mirror is uninstalled, and nothing of it is left on the nodes");
     nodes.remove().await?;
