@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 10
 # The same inputs for every change, so that a failure is the change's; 0 draws others (for a longer search).
 FUZZ_SEED ?= 1
 # Heavy tests share two cores and one engine: more threads would only make each of them slower.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 3
 
 # Everything at once, so that dependencies are built with one set of features and only once.
 BUILD := cargo build --locked --workspace --all-targets

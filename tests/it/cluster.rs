@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use tokio::task::JoinSet;
 
-use crate::harness::{Client, Cluster, Image, MEDIA_TYPE_IMAGE, Setup, random_bytes, sha256};
+use crate::harness::{Client, Cluster, Image, MEDIA_TYPE_IMAGE, Setup, alone, random_bytes, sha256};
 
 const PART: usize = 5 << 20;
 
@@ -48,6 +48,7 @@ async fn p4_each_request_of_an_upload_may_reach_another_replica() {
 
 #[tokio::test]
 async fn p2_a_killed_leader_loses_nothing_and_writes_wait_out_the_election() {
+    let _alone = alone().await;
     let mut cluster = Cluster::start(3, setup).await;
     let image = Image::random(1, &[1_000, PART + 300]);
     cluster.replicas[0].client().push_image("team/app", "before", &image).await;

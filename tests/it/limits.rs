@@ -130,7 +130,7 @@ async fn listings_come_in_bounded_pages_that_make_up_the_whole() {
 
 #[tokio::test]
 async fn a_body_that_stands_still_is_ended_and_its_session_resumes() {
-    let registry = Setup::filesystem().flag("--body-idle-timeout", "1s").start().await;
+    let registry = Setup::filesystem().flag("--body-idle-timeout", "4s").start().await;
     let client = registry.client();
     let mut upload = client.begin("team/app").await;
     let location = upload.location.strip_prefix(client.base()).unwrap_or(&upload.location).to_owned();

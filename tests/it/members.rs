@@ -37,6 +37,15 @@ async fn until_members(cluster: &Cluster, index: usize, what: &str, is_so: impl 
     until(what, PATIENCE, async || Some(cluster.members(index).await).filter(&is_so)).await
 }
 
+/// Runs a command until it is done: on a busy machine a member may not be in contact just then, or nobody lead.
+async fn done(cluster: &Cluster, index: usize, words: &str) -> String {
+    until(words, PATIENCE, async || {
+        let (is_done, printed) = cluster.replicas[index].command(words).outcome().await;
+        is_done.then_some(printed)
+    })
+    .await
+}
+
 /// Runs a command that must be refused, and gives what it said.
 async fn refused(cluster: &Cluster, index: usize, words: &str) -> String {
     let (code, printed, told) = cluster.replicas[index].command(words).ends().await;
@@ -93,7 +102,7 @@ async fn p12_a_cluster_grows_and_shrinks_and_keeps_its_quorum() {
     assert_eq!((learner["role"].as_str(), voters(&members)), (Some("learner"), 3));
     assert_eq!(learner["volume"], cluster.members(fourth).await["this"]["volume"]);
     cluster.replicas[fourth].client().pull_image("team/app", "v1", &image).await;
-    let promoted = cluster.replicas[follower].command(&format!("members promote {id}")).succeeds().await;
+    let promoted = done(&cluster, follower, &format!("members promote {id}")).await;
     assert!(promoted.contains("4 voters, 3 must agree"), "{promoted}");
     assert_eq!(voters(&cluster.members(fourth).await), 4);
     cluster.replicas[fourth].client().push_image("team/app", "v2", &image).await;
@@ -106,7 +115,7 @@ async fn p12_a_cluster_grows_and_shrinks_and_keeps_its_quorum() {
     assert!(told.contains("no node 99") && told.contains("roadstead members"), "{told}");
 
     // The fourth goes, for good.
-    cluster.replicas[follower].command(&format!("members remove {id}")).succeeds().await;
+    done(&cluster, follower, &format!("members remove {id}")).await;
     let members = cluster.members(follower).await;
     assert_eq!((voters(&members), member(&members, id)), (3, None));
     let told = format!("node {id} was removed from its cluster");
@@ -135,9 +144,9 @@ async fn p12_a_voter_that_the_others_need_is_not_removed() {
     }
     let told = refused(&cluster, needed, &format!("leadership transfer --to {silent_node}")).await;
     assert!(told.contains("does not answer the leader"), "{told}");
-    cluster.replicas[needed].command(&format!("members remove {silent_node}")).succeeds().await;
-    let members = cluster.members(needed).await;
-    assert_eq!((voters(&members), &members["quorum"]["in_contact"]), (2, &Value::from(2)));
+    done(&cluster, needed, &format!("members remove {silent_node}")).await;
+    let members = until_members(&cluster, needed, "the two that are left are in contact", in_contact).await;
+    assert_eq!(voters(&members), 2);
 }
 
 #[tokio::test]
@@ -227,21 +236,24 @@ async fn p3_leadership_changes_hands_under_load_and_no_request_fails() {
     }
     let (mut led, mut moments) = (Vec::new(), Vec::new());
     for round in 0..TRANSFERS {
-        let leader = cluster.leader().await;
-        let before = node(&cluster, leader).await;
-        let asked = (leader + round) % 3;
-        let words = if round % 2 == 0 {
-            "leadership transfer --json".to_owned()
-        } else {
-            format!("leadership transfer --json --to {}", node(&cluster, (leader + 1) % 3).await)
-        };
-        let began = Instant::now();
-        let printed = cluster.replicas[asked].command(&words).succeeds().await;
-        moments.push(began..Instant::now());
-        let done: Value = serde_json::from_str(&printed).expect("JSON");
+        // Again, where another leads by now, or the one that should does not hear in time.
+        let (asked, moment, done) = until("the leadership has changed hands", PATIENCE, async || {
+            let leader = cluster.leader().await;
+            let asked = (leader + round) % 3;
+            let words = if round % 2 == 0 {
+                "leadership transfer --json".to_owned()
+            } else {
+                format!("leadership transfer --json --to {}", node(&cluster, (leader + 1) % 3).await)
+            };
+            let began = Instant::now();
+            let (code, printed, told) = cluster.replicas[asked].command(&words).ends().await;
+            assert!(code == 0 || told.contains("leader"), "{told}");
+            (code == 0).then(|| (asked, began..Instant::now(), serde_json::from_str::<Value>(&printed).expect("JSON")))
+        })
+        .await;
+        moments.push(moment);
         assert_same_shape(&done, &golden("leadership-transferred.json"), "transferred");
-        assert_eq!(done["from"], before);
-        assert_ne!(done["leader"], before, "{done}");
+        assert_ne!(done["leader"], done["from"], "{done}");
         led.push(done["leader"].clone());
         // The load goes on for a while under each leader.
         let position = cluster.members(asked).await["last_log_index"].as_u64();

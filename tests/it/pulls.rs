@@ -216,6 +216,6 @@ async fn a_kept_connection_does_not_stall() {
         assert!(connection.answer().await.status(200).body == content);
         times.push(start.elapsed());
     }
-    times.sort();
-    assert!(times[times.len() / 2] < Duration::from_millis(30), "{times:?}");
+    // Nagle's would hold up every answer, a busy machine only some.
+    assert!(times.iter().min() < Some(&Duration::from_millis(30)), "{times:?}");
 }

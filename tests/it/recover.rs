@@ -101,6 +101,7 @@ async fn p12_the_replica_that_is_left_goes_on_and_blank_ones_join_it() {
     }
     // They are a cluster again: any one may be lost.
     cluster.replicas[SURVIVOR].kill();
+    cluster.leader().await;
     cluster.replicas[one].client().push_image("team/app", "later", &image).await;
     cluster.replicas[two].client().pull_image("team/app", "later", &image).await;
     cluster.replicas[SURVIVOR].restart().await;

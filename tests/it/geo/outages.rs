@@ -26,7 +26,7 @@ async fn claim_13_and_p6_a_mirror_goes_on_when_home_is_killed_and_again_when_it_
 #[tokio::test]
 async fn claim_9_a_mirror_that_is_killed_in_the_middle_of_a_transfer_goes_on_from_its_last_checkpoint() {
     let mut regions = Regions::start(Link::SHORT).await;
-    let size: usize = 64 << 20;
+    let size: usize = 128 << 20;
     let image = Image::random(1, &[size]);
     regions.wan.change(Link::new(20, 12 << 20));
     let home = regions.home.client();

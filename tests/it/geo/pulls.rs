@@ -131,11 +131,12 @@ async fn p10_the_metrics_say_how_far_the_mirror_is() {
     };
     regions.home.client().push_image("team/app", "v1", &Image::random(1, &[1_000])).await;
     regions.until_level().await;
-    assert_eq!(metric("roadstead_mirror_home_up ").await, "1");
+    let up = async || metric("roadstead_mirror_home_up ").await == "1";
+    until("home is there", PATIENCE, async || up().await.then_some(())).await;
     assert_eq!(metric("roadstead_mirror_lag_changes ").await, "0");
     assert_eq!(metric("roadstead_mirror_lag_bytes ").await, "0");
     let seconds = async || metric("roadstead_mirror_lag_seconds ").await.parse::<f64>().expect("a number");
-    assert!(seconds().await < 3.0);
+    until("it is level", PATIENCE, async || (seconds().await < 3.0).then_some(())).await;
     regions.cut().await;
     until("the lag grows while home is away", PATIENCE, async || (seconds().await > 5.0).then_some(())).await;
     assert_eq!(metric("roadstead_mirror_home_up ").await, "0");

@@ -10,7 +10,7 @@ use reqwest::{Body, Method, StatusCode};
 use super::{Image, sha256};
 
 /// Longer than any request here takes on two busy cores; a hang must not look like a slow test.
-const REQUEST_TIMEOUT: Duration = Duration::from_mins(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A thin HTTP client that shows what the registry answers and hides nothing: it follows no redirect.
 #[derive(Clone)]

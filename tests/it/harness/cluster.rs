@@ -1,4 +1,3 @@
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Roadstead, RoundRobin, Setup, random_bytes, until};
+use super::{Roadstead, RoundRobin, Setup, free_port, random_bytes, until};
 
 /// An election takes seconds; a machine that is busy with other tests takes longer.
 const ELECTION: Duration = Duration::from_mins(1);
@@ -116,6 +115,5 @@ async fn status(replica: &Roadstead) -> Value {
 
 /// An address that is free now: the replicas have to know each other's before they start.
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("a listener has an address").to_string()
+    format!("127.0.0.1:{}", free_port())
 }

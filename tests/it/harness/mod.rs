@@ -1,5 +1,5 @@
 //! The real parts that the tests are made of. Whatever is started here is stopped, by its process id, when its value
-//! is dropped; every port is chosen by the kernel.
+//! is dropped; ports that others have to know beforehand are given out by `free_port`, all others by the kernel.
 
 mod balancer;
 mod certificate;
@@ -10,6 +10,7 @@ mod forwarder;
 mod image;
 mod mount;
 mod network;
+mod ports;
 mod raw;
 mod roadstead;
 mod round_robin;
@@ -28,6 +29,7 @@ pub(crate) use forwarder::Forwarder;
 pub(crate) use image::{Image, Layout, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, random_bytes, sha256, sha512};
 pub(crate) use mount::Mount;
 pub(crate) use network::Network;
+use ports::free_port;
 pub(crate) use raw::Connection;
 pub(crate) use roadstead::{Roadstead, Setup, roadstead};
 pub(crate) use round_robin::{Cut, RoundRobin};

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{Client, Daemon, Mount, S3, Tool, tools, until};
+use super::{Client, Daemon, Mount, S3, Tool, free_port, tools, until};
 
 /// A start takes well under a second; a machine that is busy with other tests takes longer.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// More than the grace for requests that are under way, which is shorter in every test that has such requests.
-const STOP_TIMEOUT: Duration = Duration::from_mins(1);
+const STOP_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How a registry is to be started.
 #[derive(Clone)]
@@ -214,7 +214,8 @@ pub(crate) struct Roadstead {
 
 impl Roadstead {
     async fn start(setup: Setup) -> Self {
-        let (daemon, base) = Self::serve(&setup, "127.0.0.1:0").await;
+        // One that it gets again when it is started again.
+        let (daemon, base) = Self::serve(&setup, &format!("127.0.0.1:{}", free_port())).await;
         Self { setup, daemon, base }
     }
 

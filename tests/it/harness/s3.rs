@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Certificates, Client, Daemon, Workbench, tools, until};
+use super::{Certificates, Client, Daemon, Workbench, free_port, tools, until};
 
 /// Both servers answer within a second or two; with the whole suite beside them it takes longer.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -49,10 +49,8 @@ impl S3 {
         for name in ["data", "certificates"] {
             std::fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        // Neither server tells which port it took when it is told to take any, so one is looked for beforehand.
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = probe.local_addr().expect("a listener has an address");
-        drop(probe);
+        // Neither server tells which port it took when it is told to take any.
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut s3 = Self { kind, certificates, address, daemon: None, folder };
         if let Some(certificates) = &s3.certificates {
             certificates.write_as(&s3.certificate_file("public.crt"), &s3.certificate_file("private.key"));

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::register::{Answer, Call, Operation, State, Value, is_linearizable};
-use crate::harness::{Client, MEDIA_TYPE_IMAGE, Reply, Request, sha256};
+use crate::harness::{Client, MEDIA_TYPE_IMAGE, Reply, Request, sha256, until};
 
 const REPOSITORY: &str = "team/app";
 const SET: &str = "team/set";
@@ -292,8 +292,11 @@ impl Recorder {
 
     /// Fails unless a replica lists all of the set, and does so without a reservation.
     pub(super) async fn assert_all_listed_by(&self, client: &Client) {
-        let (listed, stale) = self.listing(client).await.expect("the network is whole again");
-        assert!(!stale, "{} has a leader", client.base());
+        let listed = until("a replica that has a leader lists the set", Duration::from_mins(1), async || {
+            let (listed, stale) = self.listing(client).await?;
+            (!stale).then_some(listed)
+        })
+        .await;
         let missing: Vec<_> = self.pages.borrow().set.difference(&listed).cloned().collect();
         assert!(missing.is_empty(), "{} does not list {missing:?}", client.base());
     }

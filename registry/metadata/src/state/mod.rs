@@ -16,6 +16,7 @@
 mod apply;
 mod export;
 pub(crate) mod keyspace;
+mod replace;
 pub(crate) mod rows;
 mod table;
 
@@ -69,7 +70,10 @@ impl State {
             )),
         })?;
         let state = Self { database };
-        state.begin_table().map_err(|error| OpenError::Damaged(error.to_string()))?;
+        state
+            .begin_table()
+            .and_then(|()| state.drop_incoming())
+            .map_err(|error| OpenError::Damaged(error.to_string()))?;
         Ok(state)
     }
 
@@ -116,17 +120,6 @@ impl State {
     /// Makes everything written so far durable.
     pub(crate) fn checkpoint(&self) -> Result<(), QueryError> {
         self.transact(Sync::Checkpoint, |_| Ok(()))
-    }
-
-    /// Replaces every row, durably.
-    pub(crate) fn replace(&self, rows: &Export) -> Result<(), QueryError> {
-        let transaction = self.begin(Sync::Checkpoint)?;
-        transaction.delete_table(TABLE)?;
-        {
-            let mut table = Rows::new(transaction.open_table(TABLE)?);
-            rows.for_each(|key, value| table.put_raw(key, value))?;
-        }
-        Ok(transaction.commit()?)
     }
 
     /// The rows as they are now.

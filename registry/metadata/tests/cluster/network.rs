@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// A condition that takes longer has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network of addresses, some of which nobody reaches.
 #[derive(Clone, Default)]
@@ -57,10 +57,35 @@ impl PeerTransport for Wire {
     }
 }
 
-/// Whether a change of members that was refused so is to be asked for again: a replica that has just joined is not in
-/// contact yet, and has not caught up.
-pub(crate) fn passes(refused: &ChangeRefusal) -> bool {
-    matches!(refused, ChangeRefusal::Behind { .. } | ChangeRefusal::Silent(_) | ChangeRefusal::InProgress)
+/// Changes the members, asking as often as it takes: a replica that has just joined is not in contact yet and has not
+/// caught up, and on a busy machine an acknowledgement is soon too old, or another leads.
+pub(crate) async fn change(through: &Metadata, change: MemberChange) {
+    let changed = async {
+        while let Err(refused) = through.change_members(change).await {
+            let passes = matches!(
+                refused,
+                ChangeRefusal::Behind { .. }
+                    | ChangeRefusal::Silent(_)
+                    | ChangeRefusal::InProgress
+                    | ChangeRefusal::Quorum { .. }
+                    | ChangeRefusal::NoLeader(_)
+                    | ChangeRefusal::Unknown(_)
+            );
+            assert!(passes, "{refused}");
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, changed).await.unwrap();
+}
+
+/// Tells the cluster where a replica is, as soon as somebody hears it.
+pub(crate) async fn announce(metadata: &Metadata, address: &str) {
+    let announced = async {
+        while metadata.announce(address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, announced).await.unwrap();
 }
 
 /// The end of the network that a replica at `from` has.
@@ -106,18 +131,8 @@ impl Cluster {
         let node = metadata.identity().node;
         self.replicas.push(Replica { address, folder, metadata });
         if self.replicas.len() > 1 {
-            self.promote(node).await;
+            change(self.any(), MemberChange::Promote { node }).await;
         }
-    }
-
-    async fn promote(&self, node: u64) {
-        let promoted = async {
-            while let Err(refused) = self.any().change_members(MemberChange::Promote { node }).await {
-                assert!(passes(&refused), "{refused}");
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(PATIENCE, promoted).await.unwrap();
     }
 
     pub(crate) fn any(&self) -> &Metadata {
@@ -142,7 +157,9 @@ impl Cluster {
         let to = self.replicas[index].metadata.identity().node;
         let led = async {
             // One that has just started has to be heard of first.
-            while self.any().change_members(MemberChange::TransferLeadership { to }).await.is_err() {}
+            while self.any().change_members(MemberChange::TransferLeadership { to }).await.is_err() {
+                tokio::task::yield_now().await;
+            }
         };
         timeout(PATIENCE, led).await.unwrap();
         self.leader(&[index]).await;

@@ -9,7 +9,7 @@ use roadstead_metadata::{
 };
 use tokio::time::timeout;
 
-use crate::network::{Cluster, PATIENCE, Replica, has, put, repository, tag, try_open};
+use crate::network::{Cluster, PATIENCE, Replica, announce, change, has, put, repository, tag, try_open};
 
 fn since(command: &Command) -> Level {
     match command {
@@ -62,8 +62,7 @@ impl Cluster {
         let stopped = self.stop(index).await;
         let (opened, Stopped { address, folder }) = self.open_again(stopped, levels).await;
         let metadata = opened.unwrap();
-        let announced = async { while metadata.announce(&address).await.is_err() {} };
-        timeout(PATIENCE, announced).await.unwrap();
+        announce(&metadata, &address).await;
         self.replicas.insert(index, Replica { address, folder, metadata });
     }
 
@@ -72,6 +71,7 @@ impl Cluster {
             let reached = async {
                 while metadata.status().level < level {
                     let _ = metadata.linearize().await;
+                    tokio::task::yield_now().await;
                 }
             };
             timeout(PATIENCE, reached).await.unwrap();
@@ -194,8 +194,7 @@ async fn the_level_rises_too_when_the_last_older_replica_is_removed() {
     let node = cluster.replicas[2].metadata.identity().node;
     cluster.let_lead(0).await;
     assert_eq!(delete(cluster.any(), 0).await, Err(NOT_YET));
-    let removed = async { while cluster.any().change_members(MemberChange::Remove { node }).await.is_err() {} };
-    timeout(PATIENCE, removed).await.unwrap();
+    change(cluster.any(), MemberChange::Remove { node }).await;
     cluster.stop(2).await;
     let risen = async {
         while cluster.any().status().level < Level(2) {
