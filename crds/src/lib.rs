@@ -11,6 +11,7 @@
 
 mod definition;
 mod expose;
+mod mirror;
 mod pod;
 mod registry;
 mod status;
@@ -19,6 +20,7 @@ mod tls;
 
 pub use definition::{definition, yaml};
 pub use expose::{Expose, Service, ServiceType};
+pub use mirror::{ConfigMapRef, Mirror, MirrorStatus, Placement, Upstream, UpstreamStatus};
 pub use pod::{Amounts, PodOverlay, Resources, SecretRef, Toleration};
 pub use registry::{Anonymous, Auth, DeletionPolicy, Registry, RegistrySpec};
 pub use status::{Consensus, Member, ObjectRef, RegistryStatus, Role};

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Expose, MetadataVolume, PodOverlay, RegistryStatus, Resources, SecretRef, Storage, Tls};
+use crate::{Expose, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resources, SecretRef, Storage, Tls, Upstream};
 
 /// An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,17 +20,24 @@ use crate::{Expose, MetadataVolume, PodOverlay, RegistryStatus, Resources, Secre
     doc = "An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40")
         .message("`metadata.name` must be a DNS label of at most 40 characters that begins with a letter"),
+    validation = Rule::new("!has(self.spec.mirrors) || self.spec.mirrors.all(mirror, size(self.metadata.name) + size(mirror.name) < 40)")
+        .message("`mirrors[].name` and `metadata.name` must have at most 39 characters together: both make the mirror's name"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Voters", type_ = "string", json_path = ".status.consensus.voters"),
     printcolumn(name = "Leader", type_ = "string", json_path = ".status.consensus.leader"),
-    printcolumn(name = "Region", type_ = "string", json_path = ".spec.storage.s3.region"),
-    printcolumn(name = "Lag", type_ = "string", json_path = ".status.consensus.lag"),
+    printcolumn(name = "Region", type_ = "string", json_path = ".spec.region"),
+    printcolumn(name = "Lag", type_ = "string", json_path = ".status.upstream.lag"),
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoint"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.upstream) == has(oldSelf.upstream)", "`upstream` must not be set or taken away later: what is a mirror's is its home's"))]
+#[x_kube(validation = ("!has(self.upstream) || has(self.region)", "`region` must be set with `upstream`"))]
+#[x_kube(validation = ("!has(self.upstream) || !has(self.mirrors) || size(self.mirrors) == 0", "`mirrors` must not be set with `upstream`: they are declared at home"))]
+#[x_kube(validation = ("!has(self.mirrors) || size(self.mirrors) == 0 || self.tls.provider != 'Disabled'", "`mirrors` must not be set with `tls.provider: Disabled`: their tokens would travel unprotected"))]
+#[x_kube(validation = ("!has(self.mirrors) || self.mirrors.all(mirror, !has(mirror.storage) || mirror.storage.s3.bucket != self.storage.s3.bucket || mirror.storage.s3.prefix != self.storage.s3.prefix || (has(mirror.storage.s3.endpoint) ? mirror.storage.s3.endpoint : '') != (has(self.storage.s3.endpoint) ? self.storage.s3.endpoint : ''))", "`mirrors[].storage` must be another bucket or prefix than `storage`"))]
 pub struct RegistrySpec {
     /// How many replicas have a vote: 1, 3, 5 or 7. Of 3, one may be lost at any time and nothing is; of 5, two.
     #[serde(default = "three")]
@@ -80,6 +87,22 @@ pub struct RegistrySpec {
     /// Whether the operator leaves everything as it is. The status goes on telling what is so.
     #[serde(default)]
     pub paused: bool,
+
+    /// What this registry's region is called: a DNS label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub region: Option<String>,
+
+    /// The registry that this one is a mirror of: what is pushed there can be pulled here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<Upstream>,
+
+    /// Mirrors of this registry. For each one in this cluster, a Registry is made that neither goes with this one nor with
+    /// its entry: what a region has is deleted by deleting its own Registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub mirrors: Vec<Mirror>,
 
     /// What becomes of volumes, the CA and credentials when this resource is deleted. With `Retain`, another one of the
     /// same name takes them up again. The bucket's content stays in any case.

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{MirrorStatus, UpstreamStatus};
+
 /// What is so.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -14,7 +16,8 @@ pub struct RegistryStatus {
     pub observed_generation: Option<i64>,
 
     /// `Ready`: clients are served. `Progressing`: something is being changed. `QuorumHealthy`: enough voters agree.
-    /// `Paused`: nothing is changed.
+    /// `Paused`: nothing is changed. `UpstreamInSync`, of a mirror: it shows what home has. `MirrorsJoined`, of a home: each of
+    /// its mirrors can follow it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -54,6 +57,16 @@ pub struct RegistryStatus {
     /// The replicas' agreement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consensus: Option<Consensus>,
+
+    /// Of a mirror: what is seen of its home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream: Option<UpstreamStatus>,
+
+    /// Of a home: what is seen of its mirrors.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub mirrors: Vec<MirrorStatus>,
 }
 
 /// An object of the same namespace.

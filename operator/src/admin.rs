@@ -94,12 +94,32 @@ pub(crate) struct Member {
 }
 
 /// The answer of `GET /admin/v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Status {
     pub version: String,
     /// Not told by the first releases.
     #[serde(default)]
     pub blob_store: Option<Store>,
+    /// If it is a mirror's.
+    #[serde(default)]
+    pub mirror: Option<Following>,
+}
+
+/// What a mirror says of its home.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Following {
+    pub home_is_there: bool,
+    /// How old what it shows is; none before home was heard of.
+    pub lag_seconds: Option<f64>,
+    pub comparing: bool,
+    /// Why somebody has to look.
+    pub problem: Option<String>,
+}
+
+/// The answer of `POST /admin/v1/mirrors/{name}/token`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Minted {
+    pub token: String,
 }
 
 /// What a replica says of the bucket.
@@ -148,6 +168,12 @@ impl Credentials {
 
     pub(crate) async fn status(&self, target: &Target) -> Result<Status, AdminError> {
         self.ask(target, Method::GET, "/admin/v1/status", None, LOOK_PATIENCE).await
+    }
+
+    /// Has a token made with which a mirror of this name may follow; the one that it had before is not good any more.
+    pub(crate) async fn mint(&self, target: &Target, mirror: &str) -> Result<Minted, AdminError> {
+        let path = format!("/admin/v1/mirrors/{mirror}/token");
+        self.ask(target, Method::POST, &path, None, CHANGE_PATIENCE).await
     }
 
     /// Lets a replica do it, or its leader.
@@ -231,6 +257,10 @@ mod tests {
         assert_eq!(golden::<Members>("members-without-leader.json").leader, None);
         let status: Status = golden("status.json");
         assert_eq!((&*status.version, status.blob_store), ("1.2.3", Some(Store { is_there: true })));
+        assert_eq!(status.mirror, None);
+        let following = golden::<Status>("status-of-a-mirror.json").mirror.unwrap();
+        assert_eq!((following.lag_seconds, following.home_is_there, following.problem), (Some(1.25), true, None));
+        assert!(golden::<Minted>("mirror-token.json").token.starts_with("rsm_"));
         assert_eq!(golden::<Volume>("volume-blank.json").node, None);
         assert_eq!(golden::<Volume>("volume.json").node, Some(1));
     }
@@ -249,6 +279,7 @@ mod tests {
             "POST /admin/v1/members/{node}/replace",
             "POST /admin/v1/members/{node}/remove",
             "POST /admin/v1/leadership/transfer",
+            "POST /admin/v1/mirrors/{name}/token",
         ] {
             assert!(paths.lines().any(|line| line == path), "{path}");
         }

@@ -7,6 +7,7 @@
 mod disruption_budget;
 #[cfg(test)]
 pub(crate) mod golden;
+mod mirror;
 mod network_policy;
 mod object;
 mod peers;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use disruption_budget::disruption_budget;
+pub(crate) use mirror::{HOME, Join, home_endpoint, home_hosts, join, join_name, mirror};
 pub(crate) use network_policy::network_policy;
 pub(crate) use object::{INPUTS, Kind, Object, selector};
 pub(crate) use peers::{PEER_PORT, peer_name, peers, pod_name};
@@ -39,6 +41,19 @@ pub(crate) struct Wish {
     pub pinned: String,
     /// A hash of the S3 credentials, so that replicas are restarted when they change.
     pub credentials: Option<String>,
+    /// Of a mirror: how it follows its home.
+    pub upstream: Option<UpstreamWish>,
+}
+
+/// How a mirror follows its home: what was found in its join Secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct UpstreamWish {
+    /// An https URL.
+    pub endpoint: String,
+    /// Whether the Secret says who has signed home's certificate.
+    pub has_authority: bool,
+    /// Whether it says which logins are good at home, and so here.
+    pub has_accounts: bool,
 }
 
 impl Wish {
@@ -56,7 +71,7 @@ impl Wish {
     /// restarts nothing.
     pub(crate) fn inputs(&self) -> String {
         let RegistrySpec { storage, tls, auth, resources, pod, image_pull_secrets, .. } = &self.spec;
-        let inputs = json!([
+        let mut inputs = json!([
             self.image,
             self.credentials,
             storage,
@@ -66,7 +81,16 @@ impl Wish {
             pod,
             image_pull_secrets,
         ]);
+        if let (Some(found), Some(asked), Some(inputs)) = (&self.upstream, &self.spec.upstream, inputs.as_array_mut()) {
+            // The token and the authority are read again when they change.
+            inputs.push(json!([found.endpoint, found.has_authority, found.has_accounts, asked]));
+        }
         short_hash(&inputs)
+    }
+
+    /// Whether logins are those of its home, so that it needs no credential of its own.
+    pub(crate) fn has_accounts_of_home(&self) -> bool {
+        self.upstream.as_ref().is_some_and(|upstream| upstream.has_accounts)
     }
 
     /// Owns what goes when the Registry goes.

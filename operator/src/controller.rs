@@ -14,8 +14,12 @@
 mod act;
 mod context;
 mod dereference;
+mod join;
+mod lag;
+mod mirrors;
 mod observe;
 mod reconcile;
+mod regions;
 mod secure;
 mod status;
 mod watch;

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use roadstead_crds::TlsProvider;
 use serde_json::{Value, json};
 
-use crate::build::{Kind, Object, Wish, peer_name, short_hash};
+use crate::build::{Kind, Object, Wish, home_hosts, peer_name, short_hash};
 use crate::certificates::{Authority, CertificateError, Issued, RENEW_AFTER, Usage};
 
 /// On a certificate's Secret: the second of the epoch from which on it is to be renewed.
@@ -90,6 +90,7 @@ pub(crate) fn serving_names(wish: &Wish, addresses: &[String]) -> Vec<String> {
     ];
     names.extend(addresses.iter().cloned());
     names.extend(wish.spec.tls.names.iter().cloned());
+    names.extend(home_hosts(wish));
     names.sort();
     names.dedup();
     names

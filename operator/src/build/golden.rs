@@ -5,7 +5,7 @@ use std::path::Path;
 use roadstead_crds::{Registry, yaml};
 use serde_json::json;
 
-use super::{Object, Wish, disruption_budget, objects, stateful_set};
+use super::{Join, Object, UpstreamWish, Wish, disruption_budget, join, mirror, objects, stateful_set};
 
 /// The shortest Registry.
 pub(crate) fn wish() -> Wish {
@@ -31,7 +31,41 @@ fn of(spec: &serde_json::Value) -> Wish {
         image: "registry.example.com/roadstead:1.2.3".to_owned(),
         pinned: "registry.example.com/roadstead:1.2.0".to_owned(),
         credentials: Some("0123456789abcdef".to_owned()),
+        upstream: None,
     }
+}
+
+/// A home with a mirror in this cluster and one in another.
+fn home() -> Wish {
+    of(&json!({
+        "region": "eu",
+        "storage": { "s3": { "bucket": "images", "region": "eu-central-1" } },
+        "auth": { "anonymous": "Pull" },
+        "mirrors": [
+            {
+                "name": "us", "region": "us-east", "replicas": 1,
+                "storage": { "s3": { "bucket": "images-us", "region": "us-east-1" } },
+                "placement": { "nodeSelector": { "topology.kubernetes.io/region": "us-east" } },
+                "expose": { "service": { "type": "LoadBalancer" } },
+            },
+            { "name": "asia", "remote": true, "homeEndpoint": "https://registry.example.com:5000/" },
+        ],
+    }))
+}
+
+/// A mirror, as the other cluster has it.
+fn mirror_wish() -> Wish {
+    let mut wish = of(&json!({
+        "region": "asia",
+        "storage": { "s3": { "bucket": "images-asia", "region": "ap-south-1" } },
+        "upstream": { "credentialsSecretRef": { "name": "home-join-asia" }, "rate": "50Mi" },
+    }));
+    wish.upstream = Some(UpstreamWish {
+        endpoint: "https://registry.example.com:5000".to_owned(),
+        has_authority: true,
+        has_accounts: true,
+    });
+    wish
 }
 
 /// One in which everything is said.
@@ -77,6 +111,30 @@ fn all(wish: &Wish) -> Vec<Object> {
 fn golden_objects() {
     check("shortest.yaml", &all(&wish()));
     check("talkative.yaml", &all(&talkative()));
+    check("mirror.yaml", &all(&mirror_wish()));
+    let wish = home();
+    let [here, there] = &wish.spec.mirrors[..] else { panic!("two mirrors") };
+    let joined = Join {
+        endpoint: "https://registry.example.com:5000".to_owned(),
+        cluster: "00000000-0000-0000-0000-000000000007".to_owned(),
+        token: "rsm_0".to_owned(),
+        authority: Some("PEM".to_owned()),
+        accounts: Some("push:hash".to_owned()),
+    };
+    check("mirrors.yaml", &[join(&wish, here, &joined), mirror(&wish, here), join(&wish, there, &joined)]);
+}
+
+#[test]
+fn a_mirror_is_restarted_for_another_home_and_not_for_another_token() {
+    let inputs = mirror_wish().inputs();
+    let mut other = mirror_wish();
+    other.upstream.as_mut().unwrap().endpoint = "https://other.example.com".to_owned();
+    assert_ne!(other.inputs(), inputs);
+    // What is no mirror has the inputs that it had before there were any.
+    let mut none = mirror_wish();
+    none.upstream = None;
+    none.spec.upstream = None;
+    assert_ne!(none.inputs(), inputs);
 }
 
 #[test]

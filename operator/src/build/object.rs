@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::ApiResource;
+use roadstead_crds::Registry;
 use serde_json::{Value, json};
 
 use super::{Wish, short_hash};
@@ -21,6 +22,7 @@ pub(crate) enum Kind {
     ConfigMap,
     NetworkPolicy,
     PodDisruptionBudget,
+    Registry,
     Secret,
     Service,
     ServiceAccount,
@@ -33,6 +35,7 @@ impl Kind {
             Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
             Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
+            Self::Registry => ApiResource::erase::<Registry>(&()),
             Self::Secret => ApiResource::erase::<Secret>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::ServiceAccount => ApiResource::erase::<ServiceAccount>(&()),
@@ -58,6 +61,11 @@ impl Object {
     /// One that outlives it under `Retain`.
     pub(crate) fn retained(kind: Kind, wish: &Wish, name: &str, content: Value) -> Self {
         Self::new(kind, wish, name, &wish.owner_if_deleted(), content)
+    }
+
+    /// One that outlives it in any case.
+    pub(crate) fn unowned(kind: Kind, wish: &Wish, name: &str, content: Value) -> Self {
+        Self::new(kind, wish, name, &json!([]), content)
     }
 
     fn new(kind: Kind, wish: &Wish, name: &str, owners: &Value, content: Value) -> Self {

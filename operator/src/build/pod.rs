@@ -129,8 +129,9 @@ fn environment(wish: &Wish) -> Value {
         ("CLUSTER_CERTIFICATE", "/etc/roadstead/peer/tls.crt".to_owned()),
         ("CLUSTER_KEY", "/etc/roadstead/peer/tls.key".to_owned()),
         ("CLUSTER_CA", "/etc/roadstead/peer/ca.crt".to_owned()),
-        ("HTPASSWD", "/etc/roadstead/push/htpasswd".to_owned()),
+        ("HTPASSWD", format!("/etc/roadstead/{}/htpasswd", accounts(wish))),
     ];
+    settings.extend(upstream(wish));
     if !s3.prefix.is_empty() {
         settings.push(("S3_PREFIX", s3.prefix.clone()));
     }
@@ -161,6 +162,25 @@ fn environment(wish: &Wish) -> Value {
     Value::Array(environment)
 }
 
+/// Whose logins are good: those of a mirror are its home's.
+fn accounts(wish: &Wish) -> &'static str {
+    if wish.has_accounts_of_home() { "upstream" } else { "push" }
+}
+
+/// The settings of a mirror.
+fn upstream(wish: &Wish) -> Vec<(&'static str, String)> {
+    let (Some(found), Some(asked)) = (&wish.upstream, &wish.spec.upstream) else { return Vec::new() };
+    let mut settings =
+        vec![("UPSTREAM", found.endpoint.clone()), ("UPSTREAM_TOKEN_FILE", "/etc/roadstead/upstream/token".to_owned())];
+    if asked.ca_config_map_ref.is_some() {
+        settings.push(("UPSTREAM_CA_FILE", "/etc/roadstead/upstream-ca/ca.crt".to_owned()));
+    } else if found.has_authority {
+        settings.push(("UPSTREAM_CA_FILE", "/etc/roadstead/upstream/ca.crt".to_owned()));
+    }
+    settings.extend(asked.rate.as_ref().map(|rate| ("UPSTREAM_RATE", format!("{rate}B"))));
+    settings
+}
+
 /// The keys of a Secret with S3 credentials.
 pub(crate) const CREDENTIALS: [&str; 2] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
 
@@ -175,10 +195,20 @@ fn volumes(wish: &Wish) -> Value {
         let items: Vec<_> = items.iter().map(|key| json!({ "key": key, "path": key })).collect();
         json!({ "name": name, "secret": { "secretName": secret, "defaultMode": MODE, "items": items } })
     };
-    let mut volumes = vec![
-        secret("peer", &wish.named("peer-tls"), &["tls.crt", "tls.key", "ca.crt"]),
-        secret("push", &wish.named("push"), &["htpasswd"]),
-    ];
+    let mut volumes = vec![secret("peer", &wish.named("peer-tls"), &["tls.crt", "tls.key", "ca.crt"])];
+    if !wish.has_accounts_of_home() {
+        volumes.push(secret("push", &wish.named("push"), &["htpasswd"]));
+    }
+    if let (Some(found), Some(asked)) = (&wish.upstream, &wish.spec.upstream) {
+        let mut keys = vec!["token"];
+        keys.extend(found.has_authority.then_some("ca.crt"));
+        keys.extend(found.has_accounts.then_some("htpasswd"));
+        volumes.push(secret("upstream", &asked.credentials_secret_ref.name, &keys));
+        volumes.extend(asked.ca_config_map_ref.as_ref().map(|given| {
+            let items = json!([{ "key": "ca.crt", "path": "ca.crt" }]);
+            json!({ "name": "upstream-ca", "configMap": { "name": given.name, "defaultMode": MODE, "items": items } })
+        }));
+    }
     match (&wish.spec.tls.provider, &wish.spec.tls.secret_ref) {
         (TlsProvider::Disabled, _) => {}
         (TlsProvider::Secret, Some(given)) => volumes.push(secret("serving", &given.name, &["tls.crt", "tls.key"])),
@@ -191,7 +221,14 @@ fn volumes(wish: &Wish) -> Value {
 
 fn mounts(wish: &Wish) -> Value {
     let mounted = |name: &str| json!({ "name": name, "mountPath": format!("/etc/roadstead/{name}"), "readOnly": true });
-    let mut mounts = vec![json!({ "name": "data", "mountPath": "/data" }), mounted("peer"), mounted("push")];
+    let mut mounts = vec![json!({ "name": "data", "mountPath": "/data" }), mounted("peer")];
+    if !wish.has_accounts_of_home() {
+        mounts.push(mounted("push"));
+    }
+    if let Some(asked) = wish.spec.upstream.as_ref().filter(|_| wish.upstream.is_some()) {
+        mounts.push(mounted("upstream"));
+        mounts.extend(asked.ca_config_map_ref.as_ref().map(|_| mounted("upstream-ca")));
+    }
     if wish.spec.tls.provider != TlsProvider::Disabled {
         mounts.push(mounted("serving"));
     }

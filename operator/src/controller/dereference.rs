@@ -5,6 +5,7 @@ use kube::{Api, Client};
 use roadstead_crds::Registry;
 use serde_json::json;
 
+use super::join;
 use crate::build::{CREDENTIALS, Wish, short_hash};
 
 /// Why a Registry cannot be what it is to be. People have to change something.
@@ -28,13 +29,30 @@ pub(super) enum Invalid {
         /// In the spec.
         field: &'static str,
     },
+    /// A ConfigMap is not there, or has no CA.
+    #[error("there is no ConfigMap {name} with a key `ca.crt`; `{field}` names it")]
+    NoAuthority {
+        /// Of the ConfigMap.
+        name: String,
+        /// In the spec.
+        field: &'static str,
+    },
+    /// A token and images would travel unprotected.
+    #[error("the `endpoint` of the Secret {name} is no https URL; `{field}` names it")]
+    NotHttps {
+        /// Of the Secret.
+        name: String,
+        /// In the spec.
+        field: &'static str,
+    },
 }
 
 impl Invalid {
     pub(super) const fn reason(&self) -> &'static str {
         match self {
             Self::NoSecret { .. } => "SecretMissing",
-            Self::NoKey { .. } => "SecretIncomplete",
+            Self::NoKey { .. } | Self::NotHttps { .. } => "SecretIncomplete",
+            Self::NoAuthority { .. } => "ConfigMapMissing",
         }
     }
 }
@@ -63,6 +81,13 @@ pub(super) async fn dereference(
             return Ok(Err(invalid));
         }
     }
+    let upstream = match &registry.spec.upstream {
+        None => None,
+        Some(upstream) => match join::dereference(client, &namespace, upstream).await? {
+            Ok(found) => Some(found),
+            Err(invalid) => return Ok(Err(invalid)),
+        },
+    };
     let pinned = registry.status.as_ref().and_then(|status| status.image.clone());
     let pinned = pinned.unwrap_or_else(|| default_image.to_owned());
     let image = registry.spec.image.clone().unwrap_or_else(|| pinned.clone());
@@ -74,6 +99,7 @@ pub(super) async fn dereference(
         image,
         pinned,
         credentials,
+        upstream,
     }))
 }
 

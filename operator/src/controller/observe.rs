@@ -11,7 +11,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::admin::{Credentials, Members, Target};
+use crate::admin::{Credentials, Following, Members, Target};
 use crate::build::{INPUTS, Wish, peer_name, pod_name, selector, volume_name};
 use crate::plan::{Begun, Group, Member, Observed, Pod, Voice};
 
@@ -37,6 +37,8 @@ pub(super) struct Sight {
     pub version: Option<String>,
     /// Whether the bucket did not answer the leader when it was asked last.
     pub store_is_away: bool,
+    /// What the leader of a mirror says of its home.
+    pub following: Option<Following>,
 }
 
 /// What is needed to do something with a pod.
@@ -111,6 +113,7 @@ pub(super) async fn look(
     {
         sight.store_is_away = status.blob_store.is_some_and(|store| !store.is_there);
         sight.version = Some(status.version);
+        sight.following = status.mirror;
     }
     Ok(sight)
 }

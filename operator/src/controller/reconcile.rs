@@ -10,7 +10,9 @@ use serde_json::Value;
 use super::act::{ActError, act, any_note};
 use super::context::{Context, Weight};
 use super::dereference::{Invalid, dereference};
+use super::mirrors::Homeland;
 use super::observe::{Sight, begun, look};
+use super::regions;
 use super::secure::secure;
 use super::status::{self, Said};
 use crate::apply::{Objects, is_within, quantity};
@@ -27,6 +29,9 @@ const LATER: Duration = Duration::from_secs(10);
 
 /// When all is well, and nothing of the cluster says otherwise: replicas may have elected another leader.
 const SETTLED: Duration = Duration::from_secs(15);
+
+/// When all is well with a mirror: how far it is behind its home is to be seen soon.
+const FOLLOWING: Duration = Duration::from_secs(5);
 
 /// When people have to change something; the change itself is seen at once, unless it is in a Secret.
 const INVALID: Duration = Duration::from_secs(15);
@@ -93,8 +98,12 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
             said.refused = step_on(registry, context, &objects, &wish, &sight, &credentials, step).await?;
         }
     }
-    let told = status::of(registry, Some(&wish), Some(&sight), &said, status::endpoint(&wish, &service));
-    write_status(registry, &objects, told).await?;
+    let (wish, sight, service, credentials, objects) = (&wish, &sight, &service, &credentials, &objects);
+    let home = Homeland { context, registry, objects, wish, sight, credentials, service };
+    let joined = if is_paused { None } else { Some(home.keep().await?) };
+    let mut told = status::of(registry, Some(wish), Some(sight), &said, status::endpoint(wish, service));
+    regions::add(&mut told, registry, Some(wish), Some(sight), joined);
+    publish(registry, context, objects, told).await?;
     Ok(Action::requeue(pause(registry, context, &said)))
 }
 
@@ -199,19 +208,24 @@ async fn refuse(
 ) -> Result<Action, ReconcileError> {
     context.tell(registry, Weight::Warning, invalid.reason(), invalid.to_string()).await;
     let said = Said { plan: Plan::Done, refused: None, invalid: Some(invalid) };
-    let told = status::of(registry, None, None, &said, None);
-    write_status(registry, objects, told).await?;
+    let mut told = status::of(registry, None, None, &said, None);
+    regions::add(&mut told, registry, None, None, None);
+    publish(registry, context, objects, told).await?;
     Ok(Action::requeue(INVALID))
 }
 
-/// Writes the status, if it is another one.
-async fn write_status(
+/// Writes the status, if it is another one, and tells people what is new in it.
+async fn publish(
     registry: &Registry,
+    context: &Context,
     objects: &Objects<'_>,
     told: roadstead_crds::RegistryStatus,
 ) -> Result<(), kube::Error> {
     if registry.status.as_ref() == Some(&told) {
         return Ok(());
+    }
+    if let Some((weight, reason, note)) = regions::news(registry, &told) {
+        context.tell(registry, weight, &reason, note).await;
     }
     let api: kube::Api<Registry> = kube::Api::namespaced(objects.client.clone(), objects.namespace);
     let name = registry.metadata.name.clone().unwrap_or_default();
@@ -233,7 +247,7 @@ fn pause(registry: &Registry, context: &Context, said: &Said<'_>) -> Duration {
         Plan::Do(_) | Plan::Wait(_) => waits(),
         Plan::Done => {
             context.went_on(registry);
-            SETTLED
+            if registry.spec.upstream.is_some() { FOLLOWING } else { SETTLED }
         }
     }
 }

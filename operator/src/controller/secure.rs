@@ -60,10 +60,12 @@ pub(super) async fn secure(
         if let Some((_, ca)) = &serving {
             objects.apply(&secrets::trust(wish, ca)).await?;
         }
-        let name = wish.named("push");
-        match objects.get(Kind::Secret, &name).await? {
-            Some(present) => objects.adopt(&secrets::retained(wish, &name), &present).await?,
-            None => drop(objects.create(&secrets::push(wish, ambient::random()?)?).await?),
+        if !wish.has_accounts_of_home() {
+            let name = wish.named("push");
+            match objects.get(Kind::Secret, &name).await? {
+                Some(present) => objects.adopt(&secrets::retained(wish, &name), &present).await?,
+                None => drop(objects.create(&secrets::push(wish, ambient::random()?)?).await?),
+            }
         }
     }
     if let Some(credentials) = context.credentials(registry, &peer_ca, now) {
@@ -95,7 +97,8 @@ async fn open_authority(
     Ok((Authority::open(&name, &field("tls.key"), now)?, field("tls.crt")))
 }
 
-fn decoded(secret: &Value, key: &str) -> Option<String> {
+/// A text in a Secret.
+pub(super) fn decoded(secret: &Value, key: &str) -> Option<String> {
     let bytes = STANDARD.decode(secret["data"][key].as_str()?).ok()?;
     String::from_utf8(bytes).ok()
 }

@@ -21,10 +21,10 @@ pub(super) struct Said<'a> {
 }
 
 /// What a condition comes to.
-struct Finding {
-    status: &'static str,
-    reason: &'static str,
-    message: String,
+pub(super) struct Finding {
+    pub status: &'static str,
+    pub reason: &'static str,
+    pub message: String,
 }
 
 /// The addresses by which nodes and pods reach the Service: they are in the certificate.
@@ -74,7 +74,7 @@ pub(super) fn of(
     if let Some(wish) = wish {
         status.image = Some(wish.pinned.clone());
         status.endpoint = endpoint.or(status.endpoint);
-        status.push_secret_ref = Some(ObjectRef { name: wish.named("push") });
+        status.push_secret_ref = (!wish.has_accounts_of_home()).then(|| ObjectRef { name: wish.named("push") });
         let is_own = wish.spec.tls.provider == TlsProvider::SelfSigned;
         status.ca_config_map_ref = is_own.then(|| ObjectRef { name: wish.named("ca") });
     }
@@ -188,7 +188,7 @@ fn paused(registry: &Registry) -> Finding {
 }
 
 /// The condition, with the time of its last change.
-fn condition(before: &RegistryStatus, kind: &str, finding: Finding, generation: Option<i64>) -> Condition {
+pub(super) fn condition(before: &RegistryStatus, kind: &str, finding: Finding, generation: Option<i64>) -> Condition {
     let former = before.conditions.iter().find(|condition| condition.type_ == kind);
     let unchanged = former.filter(|former| former.status == finding.status);
     Condition {
@@ -203,7 +203,7 @@ fn condition(before: &RegistryStatus, kind: &str, finding: Finding, generation: 
 }
 
 /// In whole seconds, as the API server keeps it.
-fn time(now: SystemTime) -> Time {
+pub(super) fn time(now: SystemTime) -> Time {
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     Time(Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default())
 }

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
 use super::reconcile::{fail, reconcile};
+use crate::build::HOME;
 
 /// Registries that are looked at at once: each waits for its replicas most of the time.
 const CONCURRENCY: u16 = 16;
@@ -39,6 +40,7 @@ async fn keep(context: Arc<Context>, namespace: Option<&str>, stop: Cancellation
         .owns(api::<StatefulSet>(client, namespace), ours.clone())
         .owns(api::<Service>(client, namespace), ours.clone())
         .watches(api::<Pod>(client, namespace), ours, registry_of)
+        .watches(api::<Registry>(client, namespace), watcher::Config::default().labels(HOME), home_of)
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, fail, Arc::clone(&context))
         .for_each(async |result| {
@@ -64,4 +66,11 @@ where
 fn registry_of(pod: Pod) -> Option<ObjectRef<Registry>> {
     let name = pod.metadata.labels.as_ref()?.get("app.kubernetes.io/instance")?;
     Some(ObjectRef::new(name).within(pod.metadata.namespace.as_deref()?))
+}
+
+/// Whose mirror a Registry is, of those that are kept in one cluster.
+#[expect(clippy::needless_pass_by_value, reason = "as the controller calls it")]
+fn home_of(mirror: Registry) -> Option<ObjectRef<Registry>> {
+    let name = mirror.metadata.labels.as_ref()?.get(HOME)?;
+    Some(ObjectRef::new(name).within(mirror.metadata.namespace.as_deref()?))
 }

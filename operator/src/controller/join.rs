@@ -1,0 +1,88 @@
+//! Finds what a mirror's join Secret says.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use roadstead_crds::Upstream;
+
+use super::dereference::Invalid;
+use crate::build::UpstreamWish;
+
+/// Where people wrote the Secret's name.
+const SECRET: &str = "upstream.credentialsSecretRef";
+
+/// Where people wrote the ConfigMap's name.
+const CONFIG_MAP: &str = "upstream.caConfigMapRef";
+
+/// Finds and checks.
+pub(super) async fn dereference(
+    client: &Client,
+    namespace: &str,
+    upstream: &Upstream,
+) -> Result<Result<UpstreamWish, Invalid>, kube::Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let name = &upstream.credentials_secret_ref.name;
+    let Some(secret) = secrets.get_opt(name).await? else {
+        return Ok(Err(Invalid::NoSecret { name: name.clone(), field: SECRET }));
+    };
+    if let Some(named) = &upstream.ca_config_map_ref {
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        let found = maps.get_opt(&named.name).await?;
+        if !found.is_some_and(|map| map.data.is_some_and(|data| data.contains_key("ca.crt"))) {
+            return Ok(Err(Invalid::NoAuthority { name: named.name.clone(), field: CONFIG_MAP }));
+        }
+    }
+    let data = secret.data.unwrap_or_default();
+    let text = |key: &str| data.get(key).and_then(|value| std::str::from_utf8(&value.0).ok()).map(str::trim);
+    Ok(check(upstream, text("endpoint"), |key| data.contains_key(key)))
+}
+
+/// What was found, if a mirror can be made of it.
+fn check(upstream: &Upstream, endpoint: Option<&str>, has: impl Fn(&str) -> bool) -> Result<UpstreamWish, Invalid> {
+    let name = &upstream.credentials_secret_ref.name;
+    let missing = |key| Invalid::NoKey { name: name.clone(), key, field: SECRET };
+    if !has("token") {
+        return Err(missing("token"));
+    }
+    let endpoint = upstream.endpoint.as_deref().or(endpoint).ok_or_else(|| missing("endpoint"))?;
+    // The rest of what it may be, the replicas say when they start.
+    if !endpoint.starts_with("https://") {
+        return Err(Invalid::NotHttps { name: name.clone(), field: SECRET });
+    }
+    Ok(UpstreamWish {
+        endpoint: endpoint.trim_end_matches('/').to_owned(),
+        has_authority: has("ca.crt"),
+        has_accounts: has("htpasswd"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead_crds::SecretRef;
+
+    use super::*;
+
+    fn upstream(endpoint: Option<&str>) -> Upstream {
+        Upstream {
+            endpoint: endpoint.map(str::to_owned),
+            credentials_secret_ref: SecretRef { name: "join".to_owned() },
+            ca_config_map_ref: None,
+            rate: None,
+        }
+    }
+
+    #[test]
+    fn what_is_said_here_goes_before_what_home_said() {
+        let found = check(&upstream(Some("https://here:5000/")), Some("https://there"), |_| true).unwrap();
+        assert_eq!(found.endpoint, "https://here:5000");
+        let found = check(&upstream(None), Some("https://there"), |key| key == "token").unwrap();
+        assert_eq!((&*found.endpoint, found.has_authority, found.has_accounts), ("https://there", false, false));
+    }
+
+    #[test]
+    fn what_makes_no_mirror_is_named() {
+        let wrong = |endpoint, has: fn(&str) -> bool| check(&upstream(None), endpoint, has).unwrap_err().to_string();
+        assert!(wrong(Some("https://there"), |key| key != "token").contains("`token`"));
+        assert!(wrong(None, |_| true).contains("`endpoint`"));
+        assert!(wrong(Some("http://there"), |_| true).contains("https"));
+    }
+}
