@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 /// A condition that takes longer has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A network of addresses, some of which nobody reaches.
 #[derive(Clone, Default)]
