@@ -42,7 +42,7 @@ pub use fault::Fault;
 pub use janitor::Swept;
 pub use listing::{ListTagsError, Listed};
 pub use manifest::{ManifestFound, ManifestPutError, ManifestReadError, ManifestStored, PushedManifest};
-pub use mirror::{ReceivedManifestError, Transfer};
+pub use mirror::{HomesManifest, ReceivedManifestError, Transfer};
 pub use ports::{Clock, Entropy, Ports};
 pub use registry::{Options, Registry};
 pub use roadstead_blobs::ByteStream;

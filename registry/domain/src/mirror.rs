@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roadstead_metadata::{
-    AdmitMirror, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, DismissMirror, ForsakeBlob, LogTime,
-    NewManifest, OpenUpload, OpenUploadRefused, Position, Precondition, PutManifest, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused, UploadState,
+    AdmitMirror, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, Comparison, DismissMirror, ForsakeBlob,
+    LogTime, MendManifest, NewManifest, OpenUpload, OpenUploadRefused, Position, Precondition, PutManifest,
+    ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, ResolveManifest,
+    ResolveManifestRefused, SnapshotStep, UploadState,
 };
-use roadstead_oci::{Algorithm, Digest, Hasher, Manifest, MediaType, RepositoryName, Tag, UploadId};
+use roadstead_oci::{Algorithm, Digest, Hasher, Manifest, MediaType, RepositoryName, Tag, UploadId, Verified};
 use uuid::Builder;
 
 use crate::fault::Fault;
@@ -54,6 +55,29 @@ pub struct Transfer {
     pub offset: u64,
 }
 
+/// A manifest that home sent, hashed and read here, and not stored.
+pub struct HomesManifest {
+    verified: Verified<Digest>,
+    media_type: String,
+    manifest: Manifest,
+}
+
+impl HomesManifest {
+    /// Looks at what home sent as `digest`.
+    pub fn verify(digest: Digest, media_type: &str, bytes: Bytes) -> Result<Self, ReceivedManifestError> {
+        let unfit = |reason: String| ReceivedManifestError::Unfit { digest, reason };
+        let declared = MediaType::from_content_type(media_type).map_err(|error| unfit(error.to_string()))?;
+        let manifest = Manifest::parse(Some(&declared), bytes).map_err(|error| unfit(error.to_string()))?;
+        let verified = Hasher::verify_bytes(digest, manifest.bytes()).map_err(|error| unfit(error.to_string()))?;
+        Ok(Self { verified, media_type: media_type.to_owned(), manifest })
+    }
+
+    /// The blobs that it names.
+    pub fn blobs(&self) -> Vec<Digest> {
+        self.manifest.blobs()
+    }
+}
+
 impl Registry {
     /// What is to be put of a manifest that home sent: verified, with its content stored if that is large.
     pub async fn received_manifest(
@@ -64,16 +88,23 @@ impl Registry {
         tags: Vec<Tag>,
         bytes: Bytes,
     ) -> Result<PutManifest, ReceivedManifestError> {
-        let unfit = |reason: String| ReceivedManifestError::Unfit { digest, reason };
-        let declared = MediaType::from_content_type(media_type).map_err(|error| unfit(error.to_string()))?;
-        let manifest = Manifest::parse(Some(&declared), bytes).map_err(|error| unfit(error.to_string()))?;
-        let verified = Hasher::verify_bytes(digest, manifest.bytes()).map_err(|error| unfit(error.to_string()))?;
+        Ok(self.store_received(repository, HomesManifest::verify(digest, media_type, bytes)?, tags).await?)
+    }
+
+    /// What is to be put of a manifest that was verified, with its content stored if that is large.
+    pub async fn store_received(
+        &self,
+        repository: &RepositoryName,
+        received: HomesManifest,
+        tags: Vec<Tag>,
+    ) -> Result<PutManifest, Fault> {
+        let HomesManifest { verified, media_type, manifest } = received;
         let subject = manifest.subject().map(|subject| subject.digest);
         let received = NewManifest {
             repository: repository.clone(),
-            media_type: media_type.to_owned(),
+            media_type,
             size: manifest.bytes().len() as u64,
-            content: self.store_content(digest, manifest.bytes()).await?,
+            content: self.store_content(*verified.get(), manifest.bytes()).await?,
             blobs: manifest.blobs(),
             referrer: subject.map(|subject| referrer(subject, &manifest)),
             tags,
@@ -94,10 +125,25 @@ impl Registry {
         self.propose(ReceiveChanges { home, after, changes }).await
     }
 
-    /// Takes in a part of what a comparison with home has found.
-    pub async fn receive_snapshot(&self, snapshot: ReceiveSnapshot) -> Result<Advanced, Fault> {
-        let Ok(advanced) = self.propose(snapshot).await?;
-        Ok(advanced)
+    /// Begins a comparison with `home`, which has not been asked for its snapshot yet.
+    pub async fn begin_comparison(&self, home: ClusterId) -> Result<Comparison, Fault> {
+        let mut id = [0; 16];
+        self.ports.entropy.fill(&mut id);
+        let comparison = Comparison(u128::from_be_bytes(id));
+        match self.receive_snapshot(home, comparison, SnapshotStep::Begins).await? {
+            Ok(_) => Ok(comparison),
+            Err(refused) => Err(Fault::Inconsistent(refused.to_string())),
+        }
+    }
+
+    /// Takes in a step of a comparison with home.
+    pub async fn receive_snapshot(
+        &self,
+        home: ClusterId,
+        comparison: Comparison,
+        step: SnapshotStep,
+    ) -> Result<Result<Advanced, ReceiveSnapshotRefused>, Fault> {
+        self.propose(ReceiveSnapshot { home, comparison, step }).await
     }
 
     /// Says what home has told of a manifest; `false` if it cannot be published yet, or somebody else has said so.
@@ -115,9 +161,21 @@ impl Registry {
         }
     }
 
-    /// Stops waiting for a blob that home does not hold there any more.
-    pub async fn forsake_blob(&self, repository: &RepositoryName, digest: Digest) -> Result<(), Fault> {
-        let Ok(_advanced) = self.propose(ForsakeBlob { repository: repository.clone(), digest }).await?;
+    /// Puts a manifest that is set aside, had from home once more; whether it was set aside still.
+    pub async fn mend_manifest(&self, repository: &RepositoryName, received: HomesManifest) -> Result<bool, Fault> {
+        let manifest = self.store_received(repository, received, Vec::new()).await?;
+        let Ok(mended) = self.propose(MendManifest { manifest }).await?;
+        Ok(mended)
+    }
+
+    /// Stops waiting for a blob that home does not hold there any more, and that was wanted by the change `arrival`.
+    pub async fn forsake_blob(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        arrival: Arrival,
+    ) -> Result<(), Fault> {
+        let Ok(_advanced) = self.propose(ForsakeBlob { repository: repository.clone(), digest, arrival }).await?;
         Ok(())
     }
 

@@ -25,12 +25,13 @@ use crate::{
     AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
     AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
     ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command,
-    CommandId, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror,
-    Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History,
-    Level, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MountBlob, MountBlobRefused,
-    MovedTag, Multipart, NameFirstVolume, NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest,
-    PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, Referrer, ReserveKeys,
-    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, TagManifest, TagManifestRefused, Tail,
+    CommandId, Comparison, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused,
+    DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys,
+    ForsakeBlob, History, Level, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut,
+    MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NewManifest, OpenUploadRefused,
+    Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused,
+    ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused,
+    ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
     TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
@@ -193,15 +194,20 @@ fn mirror_commands() -> Vec<(&'static str, Command)> {
     let bare = ReceivedChange { position, at, kind, manifest: None };
     let arrival = Arrival(300);
     let resolve = |manifest| ResolveManifest { repository: repository(1), arrival, manifest };
+    let snapshot = |step| ReceiveSnapshot { home, comparison: Comparison(9), step }.into();
     vec![
         ("receive-changes", ReceiveChanges { home, after, changes: vec![sent] }.into()),
-        ("receive-snapshot", ReceiveSnapshot { home, begins: true, changes: vec![bare], ends: Some(position) }.into()),
+        ("receive-snapshot-begins", snapshot(SnapshotStep::Begins)),
+        ("receive-snapshot-forgets", snapshot(SnapshotStep::Forgets)),
+        ("receive-snapshot-changes", snapshot(SnapshotStep::Changes(vec![bare]))),
+        ("receive-snapshot-ends", snapshot(SnapshotStep::Ends(position))),
         ("resolve-manifest", resolve(Some(put)).into()),
         ("resolve-manifest-gone", resolve(None).into()),
-        ("forsake-blob", ForsakeBlob { repository: repository(1), digest: digest(1) }.into()),
+        ("forsake-blob", ForsakeBlob { repository: repository(1), digest: digest(1), arrival }.into()),
         ("advance-inbox", AdvanceInbox { repository: repository(1) }.into()),
         ("admit-mirror", AdmitMirror { name: "eu".to_owned(), token: digest(1) }.into()),
         ("dismiss-mirror", DismissMirror { name: "eu".to_owned() }.into()),
+        ("mend-manifest", MendManifest { manifest: PutManifest::new(verified(1), new_manifest(1)) }.into()),
     ]
 }
 
@@ -216,6 +222,8 @@ fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
         ("receive-changes-gap", not_received(ReceiveChangesRefused::Gap { after: position })),
         ("receive-changes-other-home", not_received(ReceiveChangesRefused::OtherHome { home: ClusterId(8) })),
         ("receive-snapshot", Outcome::ReceiveSnapshot(Ok(advanced))),
+        ("receive-snapshot-superseded", Outcome::ReceiveSnapshot(Err(ReceiveSnapshotRefused::Superseded))),
+        ("receive-snapshot-not-forgotten", Outcome::ReceiveSnapshot(Err(ReceiveSnapshotRefused::NotForgotten))),
         ("resolve-manifest", Outcome::ResolveManifest(Ok(advanced))),
         ("resolve-manifest-not-waiting", not_resolved(ResolveManifestRefused::NotWaiting)),
         ("resolve-manifest-incomplete", not_resolved(ResolveManifestRefused::Incomplete(vec![digest(1)]))),
@@ -224,6 +232,7 @@ fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
         ("advance-inbox", Outcome::AdvanceInbox(Ok(advanced))),
         ("admit-mirror", Outcome::AdmitMirror(Ok(()))),
         ("dismiss-mirror", Outcome::DismissMirror(Ok(true))),
+        ("mend-manifest", Outcome::MendManifest(Ok(true))),
     ]
 }
 
@@ -233,7 +242,8 @@ fn golden_rows_of_mirrors() {
     let cursor = CursorRow {
         home: ClusterId(8),
         position,
-        comparing: true,
+        comparison: Some(Comparison(9)),
+        forgetting: true,
         arrivals: 300,
         waiting: 2,
         wanted_blobs: 3,

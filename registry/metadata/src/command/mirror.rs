@@ -44,18 +44,46 @@ pub struct ReceiveChanges {
     pub changes: Vec<ReceivedChange>,
 }
 
+/// One comparison of a mirror with its home, drawn by whoever begins it: only the newest goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Comparison(pub u128);
+
 /// Takes in what makes the mirror like home as it was at one moment, whatever the feed has lost since: changes that were
 /// found by comparing the two. They are published like those of the feed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReceiveSnapshot {
-    /// The cluster that was compared with: the mirror's home from then on.
+    /// The cluster that is compared with: the mirror's home from then on.
     pub home: ClusterId,
-    /// Whether this is the first of them: what waits in the inbox is forgotten, since the comparison has it all.
-    pub begins: bool,
-    /// In an order in which they can be published.
-    pub changes: Vec<ReceivedChange>,
-    /// With the last of them, the place in the feed of that moment: the cursor goes there.
-    pub ends: Option<Position>,
+    /// Which comparison this is of.
+    pub comparison: Comparison,
+    /// What is taken in.
+    pub step: SnapshotStep,
+}
+
+/// The steps of a comparison, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotStep {
+    /// It begins, before home is asked: so what home says is no older than all that was received before, and nothing
+    /// else is received until it ends. Another one that has not ended is given up.
+    Begins,
+    /// What waits in the inbox is forgotten, since the comparison has it all; a part of it at a time, until there is no
+    /// [`more`](Advanced::more). Nothing of it is published any more.
+    Forgets,
+    /// Changes in an order in which they can be published.
+    Changes(Vec<ReceivedChange>),
+    /// It ends, and the cursor goes to the place in the feed of that moment.
+    Ends(Position),
+}
+
+/// Why [`ReceiveSnapshot`] was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ReceiveSnapshotRefused {
+    /// Somebody else has begun another one, or it has ended.
+    #[error("this comparison does not go on: another one was begun, or it has ended")]
+    Superseded,
+    /// What waited before is not forgotten yet.
+    #[error("what waited before the comparison is not forgotten yet")]
+    NotForgotten,
 }
 
 /// What a command of a mirror came to.
@@ -63,7 +91,8 @@ pub struct ReceiveSnapshot {
 pub struct Advanced {
     /// How many changes were published.
     pub published: u32,
-    /// Whether more could be published at once than one entry may: [`AdvanceInbox`] goes on.
+    /// Whether more could be published at once than one entry may: [`AdvanceInbox`] goes on. Of what is forgotten, whether
+    /// there is more than one entry may forget.
     pub more: bool,
 }
 
@@ -116,13 +145,23 @@ pub enum ResolveManifestRefused {
     KeyNotReserved,
 }
 
-/// Stops waiting for a blob that home does not hold in that repository any more.
+/// Stops waiting for a blob that home does not hold in that repository any more; not if home has said since that it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForsakeBlob {
     /// The repository.
     pub repository: RepositoryName,
     /// The blob.
     pub digest: Digest,
+    /// The change by which it was wanted when home was asked.
+    pub arrival: Arrival,
+}
+
+/// Puts the bytes of a manifest that is set aside, which were had from home once more. Nothing, if it is not set aside any
+/// more: then it was mended, or is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MendManifest {
+    /// The manifest, without tags: those that point at it do so still.
+    pub manifest: PutManifest,
 }
 
 /// Publishes what a repository's inbox has waiting, as far as all that it needs is here.

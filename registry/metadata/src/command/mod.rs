@@ -28,8 +28,9 @@ pub use manifest::{
     NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer, TagManifest, TagManifestRefused,
 };
 pub use mirror::{
-    AdmitMirror, AdvanceInbox, Advanced, Arrival, DismissMirror, ForsakeBlob, ReceiveChanges, ReceiveChangesRefused,
-    ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused,
+    AdmitMirror, AdvanceInbox, Advanced, Arrival, Comparison, DismissMirror, ForsakeBlob, MendManifest, ReceiveChanges,
+    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, ResolveManifest,
+    ResolveManifestRefused, SnapshotStep,
 };
 pub use node::{AllocateNode, AnnounceLevel, AnnounceLevelRefused, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
@@ -91,7 +92,8 @@ impl Command {
             | Self::TagManifest(_)
             | Self::ReceiveChanges(_)
             | Self::ReceiveSnapshot(_)
-            | Self::ResolveManifest(_) => true,
+            | Self::ResolveManifest(_)
+            | Self::MendManifest(_) => true,
             Self::CancelUpload(_)
             | Self::ExpireUploads(_)
             | Self::CondemnKeys(_)
@@ -148,7 +150,8 @@ impl Command {
             | Self::ForsakeBlob(_)
             | Self::AdvanceInbox(_)
             | Self::AdmitMirror(_)
-            | Self::DismissMirror(_) => Level::FIRST,
+            | Self::DismissMirror(_)
+            | Self::MendManifest(_) => Level::FIRST,
         }
     }
 }
@@ -264,10 +267,11 @@ operations! {
     TagManifest -> ManifestPut | TagManifestRefused,
     AnnounceLevel -> Level | AnnounceLevelRefused,
     ReceiveChanges -> Advanced | ReceiveChangesRefused,
-    ReceiveSnapshot -> Advanced | NeverRefused,
+    ReceiveSnapshot -> Advanced | ReceiveSnapshotRefused,
     ResolveManifest -> Advanced | ResolveManifestRefused,
     ForsakeBlob -> Advanced | NeverRefused,
     AdvanceInbox -> Advanced | NeverRefused,
     AdmitMirror -> () | NeverRefused,
     DismissMirror -> bool | NeverRefused,
+    MendManifest -> bool | NeverRefused,
 }

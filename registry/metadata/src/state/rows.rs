@@ -4,8 +4,8 @@ use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, RepositoryName, U
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Arrival, ChangeKind, ClusterId, Epoch, Incarnation, LogTime, ManifestContent, Multipart, Outcome, Position,
-    PutManifest, Repository, Tail,
+    Arrival, ChangeKind, ClusterId, Comparison, Epoch, Incarnation, LogTime, ManifestContent, Multipart, Outcome,
+    Position, PutManifest, Repository, Tail,
 };
 
 /// The counters and clocks of the whole state.
@@ -172,8 +172,10 @@ pub(crate) struct CursorRow {
     pub home: ClusterId,
     /// The last change that was received.
     pub position: Position,
-    /// Whether a comparison with home was begun and has not ended: `position` means nothing then.
-    pub comparing: bool,
+    /// The comparison with home that was begun and has not ended: `position` means nothing then.
+    pub comparison: Option<Comparison>,
+    /// Whether what waits is being forgotten: nothing of it is published then.
+    pub forgetting: bool,
     /// How many changes were ever received.
     pub arrivals: u64,
     /// How many of them wait in the inbox.

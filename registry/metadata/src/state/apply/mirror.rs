@@ -22,17 +22,21 @@ use roadstead_oci::{Digest, RepositoryName, Tag};
 use super::{Apply, Halt, require};
 use crate::state::keyspace::{
     ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, PASSED_OVER,
-    WANTED,
+    QUARANTINED_MANIFESTS, WANTED,
 };
 use crate::state::rows::{CursorRow, InboxRow, MirrorRow};
 use crate::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, ChangeKind, ClusterId, DeleteManifest, DeleteTag, DismissMirror,
-    ForsakeBlob, ManifestContent, NeverRefused, Position, PutManifest, PutManifestRefused, QueryError, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, ResolveManifest, ResolveManifestRefused,
+    ForsakeBlob, ManifestContent, MendManifest, NeverRefused, Position, PutManifest, PutManifestRefused, QueryError,
+    ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, ResolveManifest,
+    ResolveManifestRefused, SnapshotStep,
 };
 
 /// Changes that one entry publishes at most: applying an entry holds up all others, some 50 us for each of these.
 const PUBLISHED_PER_ENTRY: u32 = 256;
+
+/// Rows that one entry forgets at most: as long as that takes, all other entries are held up.
+const FORGOTTEN_PER_ENTRY: usize = 2_000;
 
 /// What became of the first change of an inbox.
 enum Turn {
@@ -48,7 +52,7 @@ impl Apply<'_> {
     ) -> Result<Advanced, Halt<ReceiveChangesRefused>> {
         let ReceiveChanges { home, after, changes } = operation;
         let mut cursor = self.rows.get(CURSOR, ())?.unwrap_or_else(|| CursorRow::new(home));
-        let is_same = cursor.home == home && !cursor.comparing;
+        let is_same = cursor.home == home && cursor.comparison.is_none();
         require(is_same, ReceiveChangesRefused::OtherHome { home: cursor.home })?;
         require(cursor.position == after, ReceiveChangesRefused::NotNext { cursor: cursor.position })?;
         let mut last = after;
@@ -63,19 +67,31 @@ impl Apply<'_> {
         Ok(self.take_in(changes)?)
     }
 
-    pub(super) fn receive_snapshot(&mut self, operation: ReceiveSnapshot) -> Result<Advanced, Halt<NeverRefused>> {
-        let ReceiveSnapshot { home, begins, changes, ends } = operation;
+    pub(super) fn receive_snapshot(
+        &mut self,
+        operation: ReceiveSnapshot,
+    ) -> Result<Advanced, Halt<ReceiveSnapshotRefused>> {
+        let ReceiveSnapshot { home, comparison, step } = operation;
         let mut cursor = self.rows.get(CURSOR, ())?.unwrap_or_else(|| CursorRow::new(home));
-        cursor.home = home;
-        if begins {
-            self.forget_inbox()?;
-            (cursor.comparing, cursor.waiting, cursor.wanted_blobs, cursor.wanted_bytes) = (true, 0, 0, 0);
+        if step == SnapshotStep::Begins {
+            (cursor.home, cursor.comparison) = (home, Some(comparison));
+            self.rows.put(CURSOR, (), &cursor)?;
+            return Ok(Advanced::default());
         }
-        if let Some(position) = ends {
-            (cursor.comparing, cursor.position) = (false, position);
+        require(cursor.comparison == Some(comparison), ReceiveSnapshotRefused::Superseded)?;
+        if step == SnapshotStep::Forgets {
+            return Ok(self.forget_inbox(cursor)?);
         }
-        self.rows.put(CURSOR, (), &cursor)?;
-        Ok(self.take_in(changes)?)
+        require(!cursor.forgetting, ReceiveSnapshotRefused::NotForgotten)?;
+        match step {
+            SnapshotStep::Changes(changes) => Ok(self.take_in(changes)?),
+            SnapshotStep::Ends(position) => {
+                (cursor.comparison, cursor.position) = (None, position);
+                self.rows.put(CURSOR, (), &cursor)?;
+                Ok(Advanced::default())
+            }
+            SnapshotStep::Begins | SnapshotStep::Forgets => Ok(Advanced::default()),
+        }
     }
 
     pub(super) fn resolve_manifest(
@@ -111,12 +127,26 @@ impl Apply<'_> {
     }
 
     pub(super) fn forsake_blob(&mut self, operation: &ForsakeBlob) -> Result<Advanced, Halt<NeverRefused>> {
-        let ForsakeBlob { repository, digest } = operation;
+        let ForsakeBlob { repository, digest, arrival } = operation;
         let mut advanced = Advanced::default();
-        if self.stop_wanting(digest, repository)? {
+        let wanted = self.rows.get(WANTED, (digest, repository))?;
+        if wanted.is_some_and(|wanted| wanted.arrival == *arrival) && self.stop_wanting(digest, repository)? {
             self.advance(repository, &mut advanced)?;
         }
         Ok(advanced)
+    }
+
+    pub(super) fn mend_manifest(&mut self, operation: MendManifest) -> Result<bool, Halt<NeverRefused>> {
+        let MendManifest { manifest } = operation;
+        let place = (&manifest.repository, &manifest.digest());
+        if !self.is_mirror()? || !self.rows.has(QUARANTINED_MANIFESTS, place)? {
+            return Ok(false);
+        }
+        match self.put_manifest(manifest) {
+            Ok(_) => Ok(true),
+            Err(Halt::Refused(_)) => Ok(false),
+            Err(Halt::Failed(error)) => Err(Halt::Failed(error)),
+        }
     }
 
     pub(super) fn advance_inbox(&mut self, operation: &AdvanceInbox) -> Result<Advanced, Halt<NeverRefused>> {
@@ -283,7 +313,11 @@ impl Apply<'_> {
         settled(self.delete_tag(delete))
     }
 
+    /// The change whose turn it is. None has a turn while they are being forgotten: those before it may be gone.
     fn first_waiting(&self, repository: &RepositoryName) -> Result<Option<(Arrival, InboxRow)>, QueryError> {
+        if self.rows.get(CURSOR, ())?.is_some_and(|cursor| cursor.forgetting) {
+            return Ok(None);
+        }
         let mut rows = self.rows.scan(INBOX, INBOX.within::<RepositoryName>(repository))?;
         rows.next().map(|row| row.map(|((_, arrival), row)| (arrival, row))).transpose()
     }
@@ -296,25 +330,37 @@ impl Apply<'_> {
         self.rows.put(CURSOR, (), &cursor)
     }
 
-    /// Nothing waits, is wanted or announced any more.
-    fn forget_inbox(&mut self) -> Result<(), QueryError> {
-        for (repository, arrival) in self.rows.keys(INBOX, INBOX.all(), usize::MAX)? {
+    /// Forgets as much as one entry may of what waits, is wanted or announced; whether there is more.
+    fn forget_inbox(&mut self, mut cursor: CursorRow) -> Result<Advanced, QueryError> {
+        let mut left = FORGOTTEN_PER_ENTRY;
+        for (repository, arrival) in self.rows.keys(INBOX, INBOX.all(), left)? {
             self.rows.remove(INBOX, (&repository, &arrival))?;
             self.rows.remove(INBOX_BY_AGE, &arrival)?;
+            left -= 1;
         }
-        for (digest, repository) in self.rows.keys(WANTED, WANTED.all(), usize::MAX)? {
+        for (digest, repository) in self.rows.keys(WANTED, WANTED.all(), left)? {
             self.rows.remove(WANTED, (&digest, &repository))?;
+            left -= 1;
         }
-        for (repository, tag) in self.rows.keys(ANNOUNCED_TAGS, ANNOUNCED_TAGS.all(), usize::MAX)? {
+        for (repository, tag) in self.rows.keys(ANNOUNCED_TAGS, ANNOUNCED_TAGS.all(), left)? {
             self.rows.remove(ANNOUNCED_TAGS, (&repository, &tag))?;
+            left -= 1;
         }
-        for (repository, digest) in self.rows.keys(ANNOUNCED_MANIFESTS, ANNOUNCED_MANIFESTS.all(), usize::MAX)? {
+        for (repository, digest) in self.rows.keys(ANNOUNCED_MANIFESTS, ANNOUNCED_MANIFESTS.all(), left)? {
             self.rows.remove(ANNOUNCED_MANIFESTS, (&repository, &digest))?;
+            left -= 1;
         }
-        for (repository, tag) in self.rows.keys(PASSED_OVER, PASSED_OVER.all(), usize::MAX)? {
+        for (repository, tag) in self.rows.keys(PASSED_OVER, PASSED_OVER.all(), left)? {
             self.rows.remove(PASSED_OVER, (&repository, &tag))?;
+            left -= 1;
         }
-        Ok(())
+        let more = left == 0;
+        cursor.forgetting = more;
+        if !more {
+            (cursor.waiting, cursor.wanted_blobs, cursor.wanted_bytes) = (0, 0, 0);
+        }
+        self.rows.put(CURSOR, (), &cursor)?;
+        Ok(Advanced { published: 0, more })
     }
 
     fn cursor(&self) -> Result<CursorRow, QueryError> {
@@ -328,7 +374,8 @@ impl CursorRow {
         Self {
             home,
             position: Position::default(),
-            comparing: false,
+            comparison: None,
+            forgetting: false,
             arrivals: 0,
             waiting: 0,
             wanted_blobs: 0,

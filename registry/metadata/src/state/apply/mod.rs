@@ -152,6 +152,7 @@ impl<'txn> Apply<'txn> {
             Command::AdvanceInbox(operation) => Outcome::AdvanceInbox(settle(self.advance_inbox(&operation))?),
             Command::AdmitMirror(operation) => Outcome::AdmitMirror(settle(self.admit_mirror(operation))?),
             Command::DismissMirror(operation) => Outcome::DismissMirror(settle(self.dismiss_mirror(&operation))?),
+            Command::MendManifest(operation) => Outcome::MendManifest(settle(self.mend_manifest(operation))?),
         })
     }
 

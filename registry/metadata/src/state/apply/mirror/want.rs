@@ -97,6 +97,9 @@ impl Apply<'_> {
             cursor.wanted_bytes += size;
             self.rows.put(CURSOR, (), &cursor)?;
         }
+        // Home has said so once more before the turn of an earlier change came: what is between the two concerns neither.
+        let former = self.rows.get(WANTED, (digest, repository))?;
+        let arrival = former.map_or(arrival, |former| arrival.max(former.arrival));
         self.rows.put(WANTED, (digest, repository), &WantedRow { size, arrival })
     }
 

@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use crate::fixtures::{World, digest, new_manifest, repository, tag, verified};
 use crate::{
-    AdmitMirror, AdvanceInbox, AnnouncedManifest, AnnouncedTag, Change, ChangeKind, ClusterId, CollectBlobs,
-    DeleteManifest, DeleteTag, DismissMirror, Examined, ForsakeBlob, LinkBlob, LogTime, NewManifest, Position,
-    PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceivedChange, ReserveKeys, ResolveManifest,
-    SetQuarantine, UnlinkBlob, Unresolved,
+    AdmitMirror, AdvanceInbox, Advanced, AnnouncedManifest, AnnouncedTag, Change, ChangeKind, ClusterId, CollectBlobs,
+    Comparison, DeleteManifest, DeleteTag, DismissMirror, Examined, ForsakeBlob, LinkBlob, LogTime, MendManifest,
+    NewManifest, Position, PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused,
+    ReceivedChange, ReserveKeys, ResolveManifest, SetQuarantine, SnapshotStep, UnlinkBlob, Unresolved, Wanted,
 };
 
 const HOME: ClusterId = ClusterId(8);
@@ -56,6 +56,8 @@ struct Two {
     histories: BTreeMap<(RepositoryName, Tag), Vec<Option<Digest>>>,
     /// How far into its history each tag of the mirror has come.
     seen: BTreeMap<(RepositoryName, Tag), usize>,
+    /// What home has said not to have, and how far it was then.
+    unknown: Vec<(Wanted, Position)>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +73,10 @@ enum Step {
     SendAgain,
     /// A blob comes, if it is wanted.
     Arrive(u8),
+    /// Home is asked for a blob that is wanted, and does not have it.
+    Ask(u8),
+    /// The answers of home come, all of them.
+    Forsake,
     /// Somebody looks after the inbox.
     Resolve,
 }
@@ -87,6 +93,8 @@ fn any_step() -> impl Strategy<Value = Step> {
         5 => (1..6_usize).prop_map(Step::Send),
         1 => Just(Step::SendAgain),
         4 => (11..14_u8).prop_map(Step::Arrive),
+        2 => (11..14_u8).prop_map(Step::Ask),
+        1 => Just(Step::Forsake),
         2 => Just(Step::Resolve),
     ]
 }
@@ -94,7 +102,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 impl Two {
     fn new() -> Self {
         let (home, mirror) = (World::new(), World::new());
-        Self { home, mirror, keys: 0, histories: BTreeMap::new(), seen: BTreeMap::new() }
+        Self { home, mirror, keys: 0, histories: BTreeMap::new(), seen: BTreeMap::new(), unknown: Vec::new() }
     }
 
     fn step(&mut self, step: Step) {
@@ -132,6 +140,8 @@ impl Two {
                 }
             }
             Step::Arrive(blob) => self.arrive(blob),
+            Step::Ask(blob) => self.ask(blob),
+            Step::Forsake => self.forsake(),
             Step::Resolve => self.resolve(),
         }
         self.note_history();
@@ -178,8 +188,27 @@ impl Two {
             let key = self.key();
             self.mirror.propose(ReserveKeys { keys: vec![key.clone()] }).unwrap();
             self.mirror.propose(LinkBlob::new(wanting, verified(blob), 5, key, None)).unwrap();
-        } else if self.cursor() == self.home.query().position().unwrap() {
-            self.mirror.propose(ForsakeBlob { repository: wanting, digest: digest(blob) }).unwrap();
+        } else {
+            self.ask(blob);
+            self.forsake();
+        }
+    }
+
+    fn ask(&mut self, blob: u8) {
+        let newest = self.home.query().position().unwrap();
+        let wanted = self.mirror.query().wanted(None, 100).unwrap().into_iter();
+        let gone = wanted.filter(|wanted| {
+            wanted.digest == digest(blob)
+                && self.home.query().blob(&wanted.repository, &wanted.digest).unwrap().is_none()
+        });
+        self.unknown.extend(gone.map(|wanted| (wanted, newest)));
+    }
+
+    fn forsake(&mut self) {
+        for (Wanted { repository, digest, arrival, .. }, newest) in std::mem::take(&mut self.unknown) {
+            if self.cursor() >= newest {
+                self.mirror.propose(ForsakeBlob { repository, digest, arrival }).unwrap();
+            }
         }
     }
 
@@ -308,6 +337,23 @@ fn p8_a_tag_moves_in_the_entry_that_links_its_last_blob() {
 }
 
 #[test]
+fn p8_a_blob_that_was_pushed_again_since_home_was_asked_is_waited_for() {
+    let mut two = Two::new();
+    for step in [Step::Link(1, 11), Step::Send(10)] {
+        two.step(step);
+    }
+    two.home.propose(UnlinkBlob { repository: repository(1), digest: digest(11) }).unwrap();
+    for step in [Step::Ask(11), Step::Link(1, 11), Step::Put(1, 1, vec![1]), Step::Send(10), Step::Forsake] {
+        two.step(step);
+    }
+    let query = two.mirror.query();
+    assert_eq!(query.tag(&repository(1), &tag(1)).unwrap(), None, "its blob has not come");
+    assert_eq!(query.is_wanted(&repository(1), &digest(11)).unwrap(), Some(5));
+    two.step(Step::Arrive(11));
+    assert_eq!(two.mirror.query().tag(&repository(1), &tag(1)).unwrap(), Some(digest(1)));
+}
+
+#[test]
 fn whatever_waits_is_looked_at_once() {
     let mut two = Two::new();
     for step in
@@ -353,30 +399,84 @@ fn p9_only_what_follows_the_cursor_is_received_and_only_from_one_home() {
     assert_eq!(two.mirror.propose(other).unwrap_err(), ReceiveChangesRefused::OtherHome { home: HOME });
 }
 
+fn compare(world: &mut World, comparison: u128, step: SnapshotStep) -> Result<Advanced, ReceiveSnapshotRefused> {
+    world.propose(ReceiveSnapshot { home: ClusterId(9), comparison: Comparison(comparison), step })
+}
+
+/// What a comparison finds: a blob, and a manifest without any that has a tag.
+fn found(position: Position) -> SnapshotStep {
+    let change = |kind, manifest| ReceivedChange { position, at: LogTime(5), kind, manifest };
+    let linked = ChangeKind::BlobLinked { repository: repository(1), digest: digest(12), size: 5 };
+    let put_it = ChangeKind::ManifestPut { repository: repository(1), digest: digest(4), tags: vec![tag(2)] };
+    SnapshotStep::Changes(vec![change(linked, None), change(put_it, Some(put(1, 4, vec![tag(2)], true)))])
+}
+
 #[test]
 fn a_comparison_takes_the_place_of_what_waited_and_may_be_made_again() {
     let mut two = Two::new();
     for step in [Step::Link(1, 11), Step::Put(1, 1, vec![1]), Step::Send(10)] {
         two.step(step);
     }
-    let begin = ReceiveSnapshot { home: ClusterId(9), begins: true, changes: Vec::new(), ends: None };
-    two.mirror.propose(begin.clone()).unwrap();
+    let position = Position { epoch: 2, sequence: 77 };
+    compare(&mut two.mirror, 1, SnapshotStep::Begins).unwrap();
     let following = two.mirror.query().following().unwrap().unwrap();
-    assert_eq!((following.waiting, following.wanted_bytes, following.comparing), (0, 0, true));
+    assert!(following.comparing);
     let page = ReceiveChanges { home: ClusterId(9), after: following.position, changes: Vec::new() };
     two.mirror.propose(page).expect_err("no feed goes on before the comparison has ended");
-    two.mirror.propose(begin).unwrap();
-    let position = Position { epoch: 2, sequence: 77 };
-    let change = |kind, manifest| ReceivedChange { position, at: LogTime(5), kind, manifest };
-    let linked = ChangeKind::BlobLinked { repository: repository(1), digest: digest(12), size: 5 };
-    let put_it = ChangeKind::ManifestPut { repository: repository(1), digest: digest(4), tags: vec![tag(2)] };
-    let changes = vec![change(linked, None), change(put_it, Some(put(1, 4, vec![tag(2)], true)))];
-    two.mirror.propose(ReceiveSnapshot { home: ClusterId(9), begins: false, changes, ends: Some(position) }).unwrap();
+    compare(&mut two.mirror, 2, SnapshotStep::Begins).unwrap();
+    assert!(!compare(&mut two.mirror, 2, SnapshotStep::Forgets).unwrap().more);
+    let following = two.mirror.query().following().unwrap().unwrap();
+    assert_eq!((following.waiting, following.wanted_bytes, following.comparing), (0, 0, true));
+    compare(&mut two.mirror, 2, found(position)).unwrap();
+    compare(&mut two.mirror, 2, SnapshotStep::Ends(position)).unwrap();
     let query = two.mirror.query();
     let following = query.following().unwrap().unwrap();
     assert_eq!((following.home, following.position, following.comparing), (ClusterId(9), position, false));
     assert_eq!(query.tag(&repository(1), &tag(2)).unwrap(), Some(digest(4)));
     assert_eq!(query.wanted(None, 10).unwrap().len(), 1);
+}
+
+#[test]
+fn p9_of_a_comparison_beside_which_another_was_begun_nothing_is_taken_in() {
+    let mut world = World::new();
+    let (older, newer) = (Position { epoch: 1, sequence: 70 }, Position { epoch: 1, sequence: 77 });
+    compare(&mut world, 1, SnapshotStep::Begins).unwrap();
+    compare(&mut world, 2, SnapshotStep::Begins).unwrap();
+    for ended in [false, true] {
+        for step in [SnapshotStep::Forgets, found(older), SnapshotStep::Ends(older)] {
+            assert_eq!(compare(&mut world, 1, step), Err(ReceiveSnapshotRefused::Superseded));
+        }
+        if !ended {
+            compare(&mut world, 2, found(newer)).unwrap();
+            compare(&mut world, 2, SnapshotStep::Ends(newer)).unwrap();
+        }
+    }
+    assert_eq!(world.query().following().unwrap().unwrap().position, newer);
+    assert_eq!(compare(&mut world, 2, SnapshotStep::Ends(older)), Err(ReceiveSnapshotRefused::Superseded));
+}
+
+#[test]
+fn p9_while_what_waits_is_forgotten_nothing_of_it_is_published() {
+    let mut two = Two::new();
+    two.step(Step::Link(1, 11));
+    two.step(Step::Put(1, 1, vec![1]));
+    // More than one entry forgets.
+    for _ in 0..2_100 {
+        two.home.propose(put(1, 1, vec![tag(2)], true)).unwrap();
+    }
+    while two.cursor() != two.home.query().position().unwrap() {
+        two.step(Step::Send(250));
+    }
+    compare(&mut two.mirror, 1, SnapshotStep::Begins).unwrap();
+    assert!(compare(&mut two.mirror, 1, SnapshotStep::Forgets).unwrap().more);
+    let position = two.cursor();
+    assert_eq!(compare(&mut two.mirror, 1, found(position)), Err(ReceiveSnapshotRefused::NotForgotten));
+    two.step(Step::Arrive(11));
+    assert_eq!(two.mirror.query().tag(&repository(1), &tag(2)).unwrap(), None, "what was before it is gone");
+    while compare(&mut two.mirror, 1, SnapshotStep::Forgets).unwrap().more {}
+    let following = two.mirror.query().following().unwrap().unwrap();
+    assert_eq!((following.waiting, following.wanted_blobs), (0, 0));
+    assert_eq!(two.mirror.query().announced_tag(&repository(1), &tag(2)).unwrap(), AnnouncedTag::Nothing);
 }
 
 #[test]
@@ -409,6 +509,33 @@ fn claim_11_a_blob_that_is_set_aside_at_a_mirror_is_wanted_again_and_mended() {
     two.step(Step::Arrive(11));
     assert!(two.mirror.query().blob(&repository(1), &digest(11)).unwrap().is_some());
     assert!(two.mirror.query().wanted_again(10).unwrap().is_empty());
+}
+
+#[test]
+fn p9_a_manifest_that_is_set_aside_at_a_mirror_is_mended_unless_home_has_deleted_it_meanwhile() {
+    for is_deleted in [false, true] {
+        let mut two = Two::new();
+        for step in [Step::Link(1, 11), Step::Put(1, 1, vec![1]), Step::Send(10), Step::Arrive(11)] {
+            two.step(step);
+        }
+        let content = two.mirror.query().manifest_content(false, &repository(1), &digest(1)).unwrap().unwrap();
+        let examined = Examined::Manifest { repository: repository(1), digest: digest(1), content };
+        assert!(two.mirror.propose(SetQuarantine { examined, quarantined: true }).unwrap());
+        assert!(two.mirror.query().manifest_set_aside(&repository(1), &digest(1)).unwrap());
+        if is_deleted {
+            let delete = DeleteManifest { repository: repository(1), digest: digest(1) };
+            two.home.propose(delete).unwrap();
+            let after = two.cursor();
+            two.send(after, 10).unwrap();
+        }
+        let mended = two.mirror.propose(MendManifest { manifest: put(1, 1, Vec::new(), true) }).unwrap();
+        assert_eq!(mended, !is_deleted);
+        let query = two.mirror.query();
+        assert_eq!(query.manifest(&repository(1), &digest(1)).unwrap().is_some(), !is_deleted);
+        assert_eq!(query.tag(&repository(1), &tag(1)).unwrap(), (!is_deleted).then(|| digest(1)));
+        let again = two.mirror.propose(MendManifest { manifest: put(1, 1, Vec::new(), true) }).unwrap();
+        assert!(!again, "it is not set aside any more");
+    }
 }
 
 #[test]
