@@ -52,8 +52,8 @@ impl SnapshotLines {
         let Some(repository) = self.repository.clone() else { return self.next_repository() };
         match &self.stage {
             Stage::Blobs(after) => {
-                let page = self.query.blobs(&repository, after.as_ref(), SNAPSHOT_PAGE)?;
-                let blobs: Vec<_> = page.into_iter().map(|(digest, blob)| (digest, blob.size)).collect();
+                // What is damaged here is held all the same: mirrors that have it sound keep it.
+                let blobs = self.query.held_blobs(&repository, after.as_ref(), SNAPSHOT_PAGE)?;
                 let Some((last, _)) = blobs.last() else {
                     self.stage = Stage::Manifests(None);
                     return Ok(None);
@@ -62,7 +62,7 @@ impl SnapshotLines {
                 Ok(Some(SnapshotLine::Blobs { repository, blobs }))
             }
             Stage::Manifests(after) => {
-                let digests = self.query.manifest_digests(&repository, after.as_ref(), SNAPSHOT_PAGE)?;
+                let digests = self.query.held_manifests(&repository, after.as_ref(), SNAPSHOT_PAGE)?;
                 let Some(last) = digests.last() else {
                     self.stage = Stage::Tags(None);
                     return Ok(None);

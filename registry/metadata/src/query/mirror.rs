@@ -4,7 +4,8 @@ use roadstead_oci::{Digest, RepositoryName, Tag};
 
 use super::{Query, QueryError};
 use crate::state::keyspace::{
-    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MIRRORS, QUARANTINED_OBJECTS, WANTED,
+    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, OBJECTS,
+    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, WANTED,
 };
 use crate::state::rows::{AnnouncedRow, CursorRow, InboxRow};
 use crate::{Arrival, ChangeKind, ClusterId, LogTime, Position, PutManifest};
@@ -93,8 +94,8 @@ impl Query {
     pub fn following(&self) -> Result<Option<Following>, QueryError> {
         let cursor = self.rows.get(CURSOR, ())?;
         Ok(cursor.map(|cursor| {
-            let CursorRow { home, position, comparing, waiting, wanted_blobs, wanted_bytes, .. } = cursor;
-            Following { home, position, comparing, waiting, wanted_blobs, wanted_bytes }
+            let CursorRow { home, position, comparison, waiting, wanted_blobs, wanted_bytes, .. } = cursor;
+            Following { home, position, comparing: comparison.is_some(), waiting, wanted_blobs, wanted_bytes }
         }))
     }
 
@@ -227,6 +228,68 @@ impl Query {
         }
         let rows = self.rows.keys(MANIFESTS, span, limit)?;
         Ok(rows.into_iter().map(|(_, digest)| digest).collect())
+    }
+
+    /// The blobs after `after` that a repository holds, and their sizes, also of those that are set aside.
+    pub fn held_blobs(
+        &self,
+        repository: &RepositoryName,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<(Digest, u64)>, QueryError> {
+        let mut span = MEMBERSHIPS.within::<RepositoryName>(repository);
+        if let Some(after) = after {
+            span = span.after(MEMBERSHIPS.key((repository, after)));
+        }
+        let held = self.rows.scan(MEMBERSHIPS, span)?.filter_map(|row| match row {
+            Ok(((_, digest), membership)) if membership.held => {
+                self.size(&digest).transpose().map(|size| Ok((digest, size?)))
+            }
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        });
+        held.take(limit).collect()
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>, QueryError> {
+        let object = match self.rows.get(OBJECTS, digest)? {
+            None => self.rows.get(QUARANTINED_OBJECTS, digest)?,
+            sound => sound,
+        };
+        Ok(object.map(|object| object.size))
+    }
+
+    /// The manifests after `after` that a repository has, also those that are set aside.
+    pub fn held_manifests(
+        &self,
+        repository: &RepositoryName,
+        after: Option<&Digest>,
+        limit: usize,
+    ) -> Result<Vec<Digest>, QueryError> {
+        let mut span = QUARANTINED_MANIFESTS.within::<RepositoryName>(repository);
+        if let Some(after) = after {
+            span = span.after(QUARANTINED_MANIFESTS.key((repository, after)));
+        }
+        let aside = self.rows.keys(QUARANTINED_MANIFESTS, span, limit)?.into_iter().map(|(_, digest)| digest);
+        let mut held = self.manifest_digests(repository, after, limit)?;
+        held.extend(aside);
+        held.sort_unstable();
+        held.truncate(limit);
+        Ok(held)
+    }
+
+    /// The size of a blob that a repository holds and whose bytes are set aside, since they are damaged.
+    pub fn blob_set_aside(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, QueryError> {
+        let held = self.rows.get(MEMBERSHIPS, (repository, digest))?.is_some_and(|membership| membership.held);
+        if !held {
+            return Ok(None);
+        }
+        Ok(self.rows.get(QUARANTINED_OBJECTS, digest)?.map(|object| object.size))
+    }
+
+    /// Whether a manifest is set aside.
+    pub fn manifest_set_aside(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, QueryError> {
+        self.rows.has(QUARANTINED_MANIFESTS, (repository, digest))
     }
 
     /// The mirror that has the token with this hash.

@@ -15,7 +15,7 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, R
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{BlobReadError, Fault, ManifestReadError, Registry};
 use roadstead_geo::{FeedError, LINE_INTERVAL, feed_line, snapshot_lines, watermark};
-use roadstead_metadata::Position;
+use roadstead_metadata::{Position, Query, QueryError};
 use roadstead_oci::{Digest, RangeRequest, Reference, RepositoryName};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
@@ -23,6 +23,9 @@ use tracing::{debug, info};
 use super::{POSITION, paths};
 use crate::http::DOCKER_CONTENT_DIGEST;
 use crate::tasks::Supervisor;
+
+/// What lines are.
+const LINES: &str = "application/x-ndjson";
 
 /// What the answers are made of.
 struct Homeland {
@@ -40,6 +43,8 @@ pub(super) enum Refusal {
     Resynchronise(String),
     /// There is no such thing; the newest change then.
     Unknown(Position),
+    /// It is damaged here, and may be mended.
+    Damaged,
     /// The registry cannot say.
     Failed(Fault),
 }
@@ -64,11 +69,24 @@ async fn admit(State(home): State<Arc<Homeland>>, request: Request, next: Next) 
     match token.map(|token| home.registry.mirror_of(token)).transpose() {
         Ok(Some(Some(mirror))) => {
             debug!(mirror = %mirror.name, "a mirror asks for {}", request.uri().path());
-            next.run(request).await
+            let token = token.unwrap_or_default().to_owned();
+            until_dismissed(&home.registry, token, next.run(request).await)
         }
         Ok(_) => Refusal::Unauthorized.into_response(),
         Err(fault) => Refusal::Failed(fault).into_response(),
     }
+}
+
+/// Lines come for as long as the token is good with which they were asked for.
+fn until_dismissed(registry: &Arc<Registry>, token: String, response: Response) -> Response {
+    if response.headers().get(CONTENT_TYPE).is_none_or(|kind| kind != LINES) {
+        return response;
+    }
+    let registry = Arc::clone(registry);
+    response.map(|body| {
+        let is_admitted = move |_: &_| std::future::ready(matches!(registry.mirror_of(&token), Ok(Some(_))));
+        Body::from_stream(body.into_data_stream().take_while(is_admitted))
+    })
 }
 
 async fn feed(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Response, Refusal> {
@@ -143,7 +161,7 @@ fn lines(home: &Homeland, lines: impl Stream<Item = Result<Vec<u8>, Fault>> + Se
     let supervisor = home.supervisor.clone();
     let stopping = Box::pin(async move { supervisor.stopping().await });
     let body = Body::from_stream(lines.take_until(stopping));
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))], body).into_response()
+    ([(CONTENT_TYPE, HeaderValue::from_static(LINES))], body).into_response()
 }
 
 async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Response, Refusal> {
@@ -151,7 +169,7 @@ async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Respons
     let reference: Reference = parameter(&uri, "reference")?;
     let found = match home.registry.find_manifest(&repository, &reference).await {
         Ok(found) => found,
-        Err(ManifestReadError::Unknown) => return Err(home.unknown()?),
+        Err(ManifestReadError::Unknown) => return Err(home.no_manifest(&repository, &reference)?),
         Err(ManifestReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),
     };
     let bytes = home.registry.read_manifest(&found).await.map_err(Refusal::Failed)?;
@@ -174,7 +192,7 @@ async fn blob(
     let digest: Digest = parameter(&uri, "digest")?;
     let found = match home.registry.find_blob(&repository, &digest).await {
         Ok(found) => found,
-        Err(BlobReadError::Unknown) => return Err(home.unknown()?),
+        Err(BlobReadError::Unknown) => return Err(home.no_blob(&repository, &digest)?),
         Err(BlobReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),
     };
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
@@ -213,9 +231,30 @@ pub(super) fn parameter<T: FromStr>(uri: &Uri, name: &str) -> Result<T, Refusal>
 }
 
 impl Homeland {
-    fn unknown(&self) -> Result<Refusal, Refusal> {
-        let position = self.registry.metadata().query().and_then(|query| query.position());
-        position.map(Refusal::Unknown).map_err(|error| Refusal::Failed(error.into()))
+    /// Why a manifest is not found. One that is damaged here and will be mended is not unknown: a mirror waits for it.
+    fn no_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Refusal, Refusal> {
+        self.look(|query| {
+            let digest = match reference {
+                Reference::Digest(digest) => Some(*digest),
+                Reference::Tag(tag) => query.tag(repository, tag)?,
+            };
+            digest.map_or(Ok(false), |digest| query.manifest_set_aside(repository, &digest))
+        })
+    }
+
+    /// Why a blob is not found, likewise.
+    fn no_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Refusal, Refusal> {
+        self.look(|query| Ok(query.blob_set_aside(repository, digest)?.is_some()))
+    }
+
+    /// The position is read after what was looked for was not found: so what deleted it is not behind it. What was put
+    /// there again in between, the mirror sees by the change that says so.
+    fn look(&self, is_damaged: impl Fn(&Query) -> Result<bool, QueryError>) -> Result<Refusal, Refusal> {
+        let looked = self.registry.metadata().query().and_then(|query| Ok((is_damaged(&query)?, query.position()?)));
+        match looked.map_err(|error| Refusal::Failed(error.into()))? {
+            (true, _) => Ok(Refusal::Damaged),
+            (false, newest) => Ok(Refusal::Unknown(newest)),
+        }
     }
 }
 
@@ -239,6 +278,10 @@ impl IntoResponse for Refusal {
             Self::Resynchronise(why) => (StatusCode::CONFLICT, why).into_response(),
             Self::Unknown(Position { epoch, sequence }) => {
                 (StatusCode::NOT_FOUND, [(POSITION, format!("{epoch}-{sequence}"))]).into_response()
+            }
+            Self::Damaged => {
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "it is damaged here and waits to be mended\n")
+                    .into_response()
             }
             Self::Failed(fault) => {
                 debug!(reason = %fault, "a mirror could not be answered: {fault}");
