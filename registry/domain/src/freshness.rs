@@ -16,7 +16,7 @@ impl Registry {
     /// that, what it has is good enough for a read if it heard of one within the staleness that is allowed: how long ago.
     ///
     /// Only for what is *found*: that something does not exist, only a leader knows.
-    pub(crate) async fn freshen(&self) -> Result<Option<Duration>, Fault> {
+    pub async fn freshen(&self) -> Result<Option<Duration>, Fault> {
         let contact = self.metadata.status().contact;
         let is_hopeless = contact.is_some_and(|ago| ago > Metadata::READ_DEADLINE);
         let patience = if is_hopeless { HOPELESS_DEADLINE } else { Metadata::READ_DEADLINE };

@@ -18,8 +18,6 @@ pub(crate) struct Contact {
 #[derive(Default)]
 struct State {
     seen: Option<Seen>,
-    /// Whether a connection broke since, and nothing was heard after that.
-    broken: bool,
     /// Why somebody has to look, if somebody has to.
     refused: Option<String>,
 }
@@ -46,27 +44,21 @@ impl Contact {
         let newest = state.seen.filter(|former| former.home == seen.home).map_or(seen.newest, |former| {
             if former.newest.epoch == seen.newest.epoch { former.newest.max(seen.newest) } else { seen.newest }
         });
-        *state = State { seen: Some(Seen { newest, ..seen }), broken: false, refused: None };
+        *state = State { seen: Some(Seen { newest, ..seen }), refused: None };
         drop(state);
         self.heard.send_modify(|count| *count += 1);
     }
 
-    /// A connection broke on which home was to be heard.
-    pub(crate) fn broke(&self) {
-        self.state.lock().broken = true;
-    }
-
     /// Home said something that somebody has to look at.
     pub(crate) fn refused(&self, why: &str) {
-        let mut state = self.state.lock();
-        state.broken = true;
-        state.refused = Some(why.to_owned());
+        self.state.lock().refused = Some(why.to_owned());
     }
 
-    /// Whether what is not here can be had from home, as far as is known.
+    /// Whether what is not here can be had from home, as far as is known. A connection that breaks says nothing: one of
+    /// home's replicas may be starting anew, and another one answers.
     pub(crate) fn is_there(&self) -> bool {
         let state = self.state.lock();
-        !state.broken && state.seen.is_some_and(|seen| seen.at.elapsed() < SILENCE)
+        state.refused.is_none() && state.seen.is_some_and(|seen| seen.at.elapsed() < SILENCE)
     }
 
     pub(crate) fn seen(&self) -> Option<Seen> {
@@ -80,5 +72,32 @@ impl Contact {
     /// How long ago home was heard of.
     pub(crate) fn silence(&self) -> Option<Duration> {
         self.state.lock().seen.map(|seen| seen.at.elapsed())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::wire::HomeId;
+
+    #[tokio::test(start_paused = true)]
+    async fn home_is_away_when_it_has_been_silent_for_a_while_and_at_once_when_it_refuses() {
+        let contact = Contact::new();
+        assert!(!contact.is_there());
+        let newest = Position { epoch: 1, sequence: 1 };
+        let line = serde_json::json!({"home": HomeId(ClusterId(1)), "newest": newest, "time": 5});
+        let line: FeedLine = serde_json::from_value(line).unwrap();
+        contact.heard(&line);
+        advance(SILENCE.saturating_sub(Duration::from_millis(1))).await;
+        assert!(contact.is_there());
+        advance(Duration::from_millis(1)).await;
+        assert!(!contact.is_there());
+        contact.heard(&line);
+        contact.refused("no token");
+        assert!(!contact.is_there());
+        contact.heard(&line);
+        assert!(contact.is_there());
     }
 }

@@ -16,8 +16,9 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
@@ -26,14 +27,14 @@ use parking_lot::Mutex;
 pub(crate) use reader::Pull;
 use roadstead_domain::{BodyError, Transfer, UploadError};
 use roadstead_oci::{Digest, RepositoryName};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::follow::{Pauses, in_time};
 use crate::home::{HomeBlob, HomeError};
-use crate::limits::{ANSWER_PATIENCE, CHUNK_BYTES, MAX_ATTEMPTS, PIECES_AT_ONCE, STREAMS_PER_BLOB};
+use crate::limits::{ANSWER_PATIENCE, CHUNK_BYTES, MAX_ATTEMPTS, MAX_FETCHES, PIECES_AT_ONCE, STREAMS_PER_BLOB};
 use crate::link::Class;
 use crate::mirror::{Mirror, Options};
 
@@ -46,6 +47,9 @@ pub enum FetchError {
     /// The disk did not hold it.
     #[error("it could not be put on the disk: {0}")]
     Spool(String),
+    /// As many as may be are on their way.
+    #[error("{MAX_FETCHES} others are on their way")]
+    Busy,
     /// It came, and could not be kept.
     #[error("it could not be kept: {0}")]
     NotKept(String),
@@ -54,13 +58,19 @@ pub enum FetchError {
 /// The blobs that are on their way.
 pub(crate) struct Fetches {
     options: Options,
+    /// How many more may be.
+    places: Arc<Semaphore>,
     running: Mutex<HashMap<Digest, Arc<Fetch>>>,
 }
 
 /// A blob on its way.
 pub(crate) struct Fetch {
     digest: Digest,
+    /// By whose name home is asked for it.
+    repository: RepositoryName,
     size: u64,
+    /// Bytes that the spool may come to hold besides.
+    unwritten: AtomicU64,
     /// A reader's place in the file is its place in the blob.
     spool: Arc<File>,
     progress: Mutex<Progress>,
@@ -91,7 +101,12 @@ struct Chunk {
 
 impl Fetches {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, running: Mutex::default() }
+        Self { options, places: Arc::new(Semaphore::new(MAX_FETCHES)), running: Mutex::default() }
+    }
+
+    /// Where blobs are on their way through.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.options.spool
     }
 
     /// How many blobs are on their way.
@@ -108,19 +123,24 @@ impl Mirror {
         digest: Digest,
         size: Option<u64>,
     ) -> Result<Arc<Fetch>, FetchError> {
-        if let Some(running) = self.fetches.running.lock().get(&digest) {
-            return Ok(Arc::clone(running));
-        }
+        // What another repository waits for says nothing of what this one holds at home (promise P11).
         let size = match size {
             Some(size) => size,
             None => in_time(self.home.blob_size(repository, &digest)).await?,
         };
+        if let Some(running) = self.fetches.running.lock().get(&digest) {
+            return Ok(Arc::clone(running));
+        }
+        let place = timeout(ANSWER_PATIENCE, Arc::clone(&self.fetches.places).acquire_owned()).await;
+        let place = place.ok().and_then(Result::ok).ok_or(FetchError::Busy)?;
         let fetch = {
             let mut running = self.fetches.running.lock();
             if let Some(running) = running.get(&digest) {
                 return Ok(Arc::clone(running));
             }
-            let fetch = Arc::new(Fetch::begin(digest, size, &self.fetches.options)?);
+            // What others have been promised of the disk is not free, though it is not written yet.
+            let promised = running.values().map(|fetch| fetch.unwritten()).sum();
+            let fetch = Arc::new(Fetch::begin(repository, digest, size, promised, &self.fetches.options)?);
             running.insert(digest, Arc::clone(&fetch));
             fetch
         };
@@ -134,17 +154,24 @@ impl Mirror {
             // First the end is known, then nobody finds it any more: whoever comes in between reads what is there.
             running.ended.send_replace(Some(ended));
             mirror.fetches.running.lock().remove(&digest);
+            drop(place);
         });
         Ok(fetch)
     }
 }
 
 impl Fetch {
-    fn begin(digest: Digest, size: u64, options: &Options) -> Result<Self, FetchError> {
+    fn begin(
+        repository: &RepositoryName,
+        digest: Digest,
+        size: u64,
+        promised: u64,
+        options: &Options,
+    ) -> Result<Self, FetchError> {
         let failed = |error: &dyn std::fmt::Display| FetchError::Spool(error.to_string());
         std::fs::create_dir_all(&options.spool).map_err(|error| failed(&error))?;
         if let Ok(disk) = rustix::fs::statvfs(&options.spool) {
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+            let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(promised);
             if free < size.saturating_add(options.disk_reserve) {
                 return Err(FetchError::Spool(format!(
                     "{free} bytes are free in {}, of which {} stay free",
@@ -156,7 +183,9 @@ impl Fetch {
         let spool = tempfile::tempfile_in(&options.spool).map_err(|error| failed(&error))?;
         Ok(Self {
             digest,
+            repository: repository.clone(),
             size,
+            unwritten: AtomicU64::new(size),
             spool: Arc::new(spool),
             progress: Mutex::default(),
             changed: watch::Sender::new(0),
@@ -165,9 +194,18 @@ impl Fetch {
         })
     }
 
+    /// By whose name home is asked for it.
+    pub(crate) const fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
     /// The whole blob's, in bytes.
     pub(crate) const fn size(&self) -> u64 {
         self.size
+    }
+
+    fn unwritten(&self) -> u64 {
+        self.unwritten.load(Ordering::Relaxed)
     }
 
     /// Waits until the blob is kept.
@@ -249,6 +287,7 @@ impl Fetch {
         let mut progress = self.progress.lock();
         let count = usize::try_from((self.size - base).div_ceil(CHUNK_BYTES)).unwrap_or(usize::MAX);
         progress.base = Some(base);
+        self.unwritten.store(self.size - base, Ordering::Relaxed);
         progress.chunks = vec![Chunk::default(); count];
         drop(progress);
         self.has_changed();
@@ -379,6 +418,7 @@ impl Fetch {
                 mirror.link.take(length as u64, self.class()).await;
             }
             let written = self.write(*at, end, whole).await?;
+            self.unwritten.fetch_sub(written, Ordering::Relaxed);
             *at += written;
             if let Some(chunk) = self.progress.lock().chunks.get_mut(number) {
                 chunk.filled += written;

@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use roadstead_domain::Fault;
+use roadstead_metadata::Following;
 
+use crate::contact::Seen;
 use crate::mirror::Mirror;
 
 /// How far a mirror is behind.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lag {
     /// How old what it shows is: since when home has had something that is not published here, or, where nothing is known
-    /// to be missing, when home was heard of last. `None` before home was ever heard of.
+    /// to be missing, when home was heard of last. `None` where it is not known: before home was ever heard of, while the
+    /// mirror has to be compared with it, and until this process has received all that home had at some moment.
     pub seconds: Option<f64>,
     /// The last change that was received.
     pub received: u64,
-    /// Changes at home that are not published here, as far as is known.
+    /// Changes at home that are not published here, as far as is known; where `seconds` is not, there may be any number.
     pub changes: u64,
     /// Blobs that are not here.
     pub blobs: u64,
@@ -35,25 +38,64 @@ impl Mirror {
         let seen = self.contact.seen();
         let received = following.map(|following| following.position).unwrap_or_default();
         let waiting = following.map_or(0, |following| following.waiting);
-        let unseen = seen.map_or(0, |seen| seen.newest.sequence.saturating_sub(received.sequence));
-        let seconds = seen.map(|seen| {
+        // Sequences of two histories say nothing of each other.
+        let unseen = seen.and_then(|seen| match following {
+            None if seen.newest.sequence == 0 => Some(0),
+            Some(following) if follows(&following, &seen) => {
+                Some(seen.newest.sequence.saturating_sub(received.sequence))
+            }
+            None | Some(_) => None,
+        });
+        let seconds = seen.zip(unseen).and_then(|(seen, unseen)| {
             let silence = seen.at.elapsed();
             // What has not been received is at most as old as the last line in which everything was.
             let behind = match oldest {
                 Some((_, at)) => Duration::from_millis(seen.time.0.saturating_sub(at.0)),
-                None if unseen > 0 => self.caught_up().unwrap_or_default(),
+                None if unseen > 0 => return self.caught_up().map(|ago| ago.as_secs_f64()),
                 None => Duration::ZERO,
             };
-            (silence + behind).as_secs_f64()
+            Some((silence + behind).as_secs_f64())
         });
         Ok(Lag {
             seconds,
             received: received.sequence,
-            changes: unseen + waiting,
+            changes: unseen.unwrap_or_default() + waiting,
             blobs: following.map_or(0, |following| following.wanted_blobs),
             bytes: following.map_or(0, |following| following.wanted_bytes),
             home_is_there: self.contact.is_there(),
             comparing: following.is_some_and(|following| following.comparing),
         })
+    }
+}
+
+/// Whether what was received is a part of the history that home speaks of.
+fn follows(following: &Following, seen: &Seen) -> bool {
+    let epochs = (following.position.epoch, seen.newest.epoch);
+    !following.comparing && following.home == seen.home && (following.position.sequence == 0 || epochs.0 == epochs.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead_metadata::{ClusterId, LogTime, Position};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn p10_what_was_received_of_another_history_says_nothing_of_this_one() {
+        let position = |epoch, sequence| Position { epoch, sequence };
+        let seen = Seen { home: ClusterId(1), newest: position(2, 5), time: LogTime(9), at: Instant::now() };
+        let following = Following {
+            home: ClusterId(1),
+            position: position(2, 5),
+            comparing: false,
+            waiting: 0,
+            wanted_blobs: 0,
+            wanted_bytes: 0,
+        };
+        assert!(follows(&following, &seen));
+        assert!(!follows(&Following { position: position(1, 900), ..following }, &seen));
+        assert!(!follows(&Following { comparing: true, ..following }, &seen));
+        assert!(!follows(&Following { home: ClusterId(7), ..following }, &seen));
     }
 }

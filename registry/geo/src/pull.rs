@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use roadstead_domain::{BlobReadError, Fault, FoundBlob, ManifestFound, ManifestReadError};
 use roadstead_metadata::{AnnouncedManifest, AnnouncedTag, ManifestContent, Query};
-use roadstead_oci::{Digest, Reference, RepositoryName, Tag};
+use roadstead_oci::{Digest, Hasher, Reference, RepositoryName, Tag};
 
 use crate::fetch::{Fetch, FetchError, Pull};
 use crate::follow::in_time;
@@ -90,7 +90,7 @@ impl Mirror {
         let reference = Reference::Tag(tag.clone());
         // First what will be, then what is: so a tag that is published in between is not taken for what it was before.
         // Without a leader this replica answers from what it knows.
-        let _ = self.registry.confirm_newest().await;
+        let _ = self.registry.freshen().await;
         let announced = self.query()?.announced_tag(repository, tag).map_err(Fault::from)?;
         let here = self.registry.find_manifest(repository, &reference).await;
         match (announced, self.contact.is_there()) {
@@ -99,26 +99,29 @@ impl Mirror {
                 found => found,
             },
             (AnnouncedTag::At(_), false) => found_or(here, self.away()),
-            (AnnouncedTag::Gone, true) => Err(PullError::Unknown),
+            // Who was told that it is gone is not shown it again when home is lost.
+            (AnnouncedTag::Gone, _) => Err(PullError::Unknown),
             (AnnouncedTag::Nothing, true) => match here {
                 Err(ManifestReadError::Unknown) => self.ask_home(repository, &reference).await,
                 here => found_or(here, PullError::Unknown),
             },
-            (AnnouncedTag::Gone | AnnouncedTag::Nothing, false) => found_or(here, PullError::Unknown),
+            (AnnouncedTag::Nothing, false) => found_or(here, self.away_or_unknown(repository, &reference)?),
         }
     }
 
     async fn find_by_digest(&self, repository: &RepositoryName, digest: Digest) -> Result<ManifestFound, PullError> {
         let reference = Reference::Digest(digest);
+        // First what will be, then what is, as with tags: one that is published in between is found in one of the two.
+        let announced = self.query()?.announced_manifest(repository, &digest).map_err(Fault::from)?;
         match self.registry.find_manifest(repository, &reference).await {
             Err(ManifestReadError::Unknown) => {}
             here => return found_or(here, PullError::Unknown),
         }
-        let announced = self.query()?.announced_manifest(repository, &digest).map_err(Fault::from)?;
         match (announced, self.contact.is_there()) {
             (AnnouncedManifest::Coming(_), true) => self.coming(repository, digest).await,
             (AnnouncedManifest::Coming(_), false) => Err(self.away()),
-            (AnnouncedManifest::Gone, _) | (AnnouncedManifest::Nothing, false) => Err(PullError::Unknown),
+            (AnnouncedManifest::Gone, _) => Err(PullError::Unknown),
+            (AnnouncedManifest::Nothing, false) => Err(self.away_or_unknown(repository, &reference)?),
             (AnnouncedManifest::Nothing, true) => self.ask_home(repository, &reference).await,
         }
     }
@@ -126,11 +129,11 @@ impl Mirror {
     /// A manifest that was announced, while home is there for its content.
     async fn coming(&self, repository: &RepositoryName, digest: Digest) -> Result<ManifestFound, PullError> {
         let reference = Reference::Digest(digest);
+        let announced = self.query()?.announced_manifest(repository, &digest).map_err(Fault::from)?;
         match self.registry.find_manifest(repository, &reference).await {
             Err(ManifestReadError::Unknown) => {}
             here => return found_or(here, PullError::Unknown),
         }
-        let announced = self.query()?.announced_manifest(repository, &digest).map_err(Fault::from)?;
         if let AnnouncedManifest::Coming(Some(manifest)) = announced {
             let media_type = manifest.media_type.clone();
             if let ManifestContent::Inline(bytes) = manifest.content {
@@ -141,10 +144,30 @@ impl Mirror {
     }
 
     async fn ask_home(&self, repository: &RepositoryName, reference: &Reference) -> Result<ManifestFound, PullError> {
-        match in_time(self.home.manifest(repository, reference)).await {
-            Ok(manifest) => Ok(ManifestFound::passing(manifest.digest, manifest.media_type, manifest.bytes)),
-            Err(error) => Err(unanswered(error)),
+        let manifest = in_time(self.home.manifest(repository, reference)).await.map_err(unanswered)?;
+        // No digest is answered with bytes that were not hashed here.
+        let is_asked_for = match reference {
+            Reference::Digest(digest) => *digest == manifest.digest,
+            Reference::Tag(_) => true,
+        };
+        if !is_asked_for || Hasher::verify_bytes(manifest.digest, &manifest.bytes).is_err() {
+            return Err(PullError::HomeAway("what came is not what its digest says".to_owned()));
         }
+        Ok(ManifestFound::passing(manifest.digest, manifest.media_type, manifest.bytes))
+    }
+
+    /// Why something that is not found here is not, while home is away: what is damaged here is at home.
+    fn away_or_unknown(&self, repository: &RepositoryName, reference: &Reference) -> Result<PullError, Fault> {
+        let query = self.query()?;
+        let digest = match reference {
+            Reference::Digest(digest) => Some(*digest),
+            Reference::Tag(tag) => query.tag(repository, tag)?,
+        };
+        let is_damaged = match digest {
+            Some(digest) => query.manifest_set_aside(repository, &digest)?,
+            None => false,
+        };
+        Ok(if is_damaged { self.away() } else { PullError::Unknown })
     }
 
     /// Finds a blob.
@@ -153,12 +176,13 @@ impl Mirror {
         repository: &RepositoryName,
         digest: &Digest,
     ) -> Result<PulledBlob, PullError> {
+        // First what is wanted, then what is here: one that comes in between is found in one of the two.
+        let wanted = self.at_home(repository, digest)?;
         match self.registry.find_blob(repository, digest).await {
             Ok(blob) => return Ok(PulledBlob::Here(blob)),
             Err(BlobReadError::Unknown) => {}
             Err(BlobReadError::Fault(fault)) => return Err(fault.into()),
         }
-        let wanted = self.query()?.is_wanted(repository, digest).map_err(Fault::from)?;
         match (wanted, self.contact.is_there()) {
             (None, false) => return Err(PullError::Unknown),
             (Some(_), false) => return Err(self.away()),
@@ -169,24 +193,35 @@ impl Mirror {
                 Ok(PulledBlob::Coming(Coming { fetch, mirror: Arc::clone(self), repository: repository.clone() }))
             }
             Err(FetchError::Home(error)) => Err(unanswered(error)),
-            Err(error @ (FetchError::Spool(_) | FetchError::NotKept(_))) => Err(PullError::HomeAway(error.to_string())),
+            Err(error @ (FetchError::Spool(_) | FetchError::Busy | FetchError::NotKept(_))) => {
+                Err(PullError::HomeAway(error.to_string()))
+            }
         }
     }
 
     /// The size of a blob, which is not begun to be brought for that.
     pub async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, PullError> {
+        let wanted = self.at_home(repository, digest)?;
         match self.registry.find_blob(repository, digest).await {
             Ok(blob) => return Ok(blob.size()),
             Err(BlobReadError::Unknown) => {}
             Err(BlobReadError::Fault(fault)) => return Err(fault.into()),
         }
-        let wanted = self.query()?.is_wanted(repository, digest).map_err(Fault::from)?;
         match (wanted, self.contact.is_there()) {
             (None, false) => Err(PullError::Unknown),
             (Some(_), false) => Err(self.away()),
             (Some(size), true) => Ok(size),
             (None, true) => in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered),
         }
+    }
+
+    /// The size of a blob that is known to be at home and is not sound here: it is wanted, or damaged here.
+    fn at_home(&self, repository: &RepositoryName, digest: &Digest) -> Result<Option<u64>, Fault> {
+        let query = self.query()?;
+        Ok(match query.is_wanted(repository, digest)? {
+            None => query.blob_set_aside(repository, digest)?,
+            wanted => wanted,
+        })
     }
 
     fn away(&self) -> PullError {

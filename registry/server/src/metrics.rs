@@ -274,7 +274,7 @@ impl MirrorGauges {
     pub(crate) fn set(&self, lag: &Lag) {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.lag_seconds.set(lag.seconds.unwrap_or(-1.0));
-        self.lag_changes.set(whole(lag.changes));
+        self.lag_changes.set(lag.seconds.map_or(-1, |_| whole(lag.changes)));
         self.lag_blobs.set(whole(lag.blobs));
         self.lag_bytes.set(whole(lag.bytes));
         self.home_up.set(lag.home_is_there.into());

@@ -237,7 +237,9 @@ fn mirror_row(mirror: &MirrorLag) -> String {
 }
 
 fn lag_row(mirror: &MirrorLag) -> String {
-    let Some(seconds) = mirror.lag_seconds else { return "unknown: home was not heard of yet".to_owned() };
+    let Some(seconds) = mirror.lag_seconds else {
+        return "unknown until home is heard of, and what it has was received once".to_owned();
+    };
     let (changes, blobs, size) = (mirror.lag_changes, mirror.lag_blobs, bytes(mirror.lag_bytes));
     format!("{seconds:.1} s; {changes} changes; {blobs} blobs with {size}")
 }
