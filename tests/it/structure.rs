@@ -16,7 +16,8 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("roadstead-blobs", &["roadstead-oci"]),
     ("roadstead-metadata", &["roadstead-oci"]),
     ("roadstead-domain", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
-    ("roadstead-geo", &["roadstead-oci", "roadstead-metadata", "roadstead-domain"]),
+    // Blobs for its tests alone: no registry is made without a store.
+    ("roadstead-geo", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
     (
         "roadstead-server",
         &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-geo"],

@@ -1,26 +1,37 @@
 //! Comparing the mirror with its home: where the feed does not reach back far enough, or home was restored.
 //!
 //! ```text
-//!  home's snapshot, repository by repository --+
-//!  the mirror's own facts ---------------------+--> what differs, as changes --> the inbox, behind the same gate
+//!  home's snapshot --disk--> repository by repository --+
+//!  the mirror's own facts ------------------------------+--> what differs, as changes --> the inbox, behind the same gate
 //! ```
 //!
-//! Until it has ended the mirror serves what it has. One that breaks off is made again from its start.
+//! Home is read as fast as it sends, since it does not wait for whoever compares. What differs goes out as it is found, as
+//! far as the inbox has room; so what was compared before a comparison broke off need not be brought again.
+//!
+//! Until it has ended the mirror serves what it has. One that breaks off is made again from its start, and so is one beside
+//! which another was begun: it has an id, and of an older one nothing is taken in any more.
+
+mod spool;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use roadstead_domain::Fault;
-use roadstead_metadata::{ChangeKind, ClusterId, LogTime, Position, PutManifest, ReceiveSnapshot, ReceivedChange};
+use futures_util::{StreamExt as _, stream};
+use roadstead_domain::{Fault, ReceivedManifestError};
+use roadstead_metadata::{
+    Advanced, ChangeKind, ClusterId, Comparison, LogTime, Position, PutManifest, ReceiveSnapshotRefused,
+    ReceivedChange, SnapshotStep,
+};
 use roadstead_oci::{Digest, Reference, RepositoryName, Tag};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{debug, info, warn};
 
-use crate::follow::{FollowError, in_time};
+use self::spool::Spool;
+pub(crate) use self::spool::SpoolError;
+use crate::follow::{FollowError, Pauses, in_time};
 use crate::home::{HomeError, Lines};
-use crate::limits::{ANSWER_PATIENCE, MAX_LOOKED_AT, MAX_PAGE_CHANGES};
+use crate::limits::{ANSWER_PATIENCE, COMPARED_ATTEMPTS, MAX_LOOKED_AT, MAX_PAGE_BYTES, MAX_PAGE_CHANGES};
 use crate::mirror::Mirror;
 use crate::wire::SnapshotLine;
 
@@ -35,10 +46,11 @@ struct Holdings {
     tags: BTreeMap<Tag, Digest>,
 }
 
-/// Whose snapshot it is, and of when.
+/// Whose snapshot it is, for which comparison, and of when.
 #[derive(Clone, Copy)]
 struct Moment {
     home: ClusterId,
+    comparison: Comparison,
     position: Position,
     time: LogTime,
 }
@@ -53,16 +65,22 @@ impl Mirror {
     }
 
     async fn compare_all(&self) -> Result<(), FollowError> {
+        let home = self.who_is_home().await?;
+        let comparison = self.registry.begin_comparison(home).await?;
         let mut lines = in_time(self.home.snapshot()).await?;
-        let Some(SnapshotLine::Begin { home, position, time }) = next(&mut lines).await? else {
+        let Some(SnapshotLine::Begin { home: of, position, time }) = next(&mut lines).await? else {
             return Err(broken("it has no beginning").into());
         };
-        let moment = Moment { home: home.0, position, time };
-        self.send(moment, true, Vec::new(), false).await?;
+        if of.0 != home {
+            return Err(broken("it is another cluster's").into());
+        }
+        let moment = Moment { home, comparison, position, time };
+        let mut lines = self.spool(lines).await?;
+        while self.send(moment, SnapshotStep::Forgets).await?.more {}
         let mut last: Option<RepositoryName> = None;
         let mut current: Option<(RepositoryName, Holdings)> = None;
         loop {
-            let line = next(&mut lines).await?.ok_or_else(|| broken("it has no end"))?;
+            let line = lines.next().await?.ok_or_else(|| broken("it has no end"))?;
             let name = match &line {
                 SnapshotLine::Begin { .. } => return Err(broken("it begins twice").into()),
                 SnapshotLine::Blobs { repository, .. }
@@ -86,7 +104,7 @@ impl Mirror {
             }
         }
         self.drop_between(moment, last.as_ref(), None).await?;
-        self.send(moment, false, Vec::new(), true).await?;
+        self.send(moment, SnapshotStep::Ends(position)).await?;
         info!(
             home = self.home(),
             sequence = position.sequence,
@@ -118,77 +136,109 @@ impl Mirror {
         }
     }
 
+    /// Puts a snapshot on the disk, to its end.
+    async fn spool(&self, mut lines: Lines<SnapshotLine>) -> Result<Spool, FollowError> {
+        let mut spool = Spool::new(self.fetches.folder())?;
+        loop {
+            let line = next(&mut lines).await?.ok_or_else(|| broken("it has no end"))?;
+            spool.push(&line).await?;
+            if line == SnapshotLine::End {
+                spool.flush().await?;
+                return Ok(spool);
+            }
+        }
+    }
+
     /// Makes a repository like home's.
     async fn align(&self, moment: Moment, repository: &RepositoryName, home: Holdings) -> Result<(), FollowError> {
         let here = self.holdings(repository)?;
         let name = || repository.clone();
-        let mut changes = Vec::new();
+        let mut page = Page { mirror: self, moment, changes: Vec::new(), bytes: 0 };
         for (digest, size) in home.blobs.iter().filter(|(digest, _)| !here.blobs.contains_key(digest)) {
-            changes.push((ChangeKind::BlobLinked { repository: name(), digest: *digest, size: *size }, None));
+            page.push(ChangeKind::BlobLinked { repository: name(), digest: *digest, size: *size }, None).await?;
         }
-        changes.extend(self.manifests_to_put(repository, &home, &here).await?);
+        self.put_manifests(&mut page, repository, &home, &here).await?;
         for tag in here.tags.keys().filter(|tag| !home.tags.contains_key(tag)) {
-            changes.push((ChangeKind::TagDeleted { repository: name(), tag: tag.clone() }, None));
+            page.push(ChangeKind::TagDeleted { repository: name(), tag: tag.clone() }, None).await?;
         }
         for digest in here.manifests.difference(&home.manifests) {
-            changes.push((ChangeKind::ManifestDeleted { repository: name(), digest: *digest }, None));
+            page.push(ChangeKind::ManifestDeleted { repository: name(), digest: *digest }, None).await?;
         }
         for digest in here.blobs.keys().filter(|digest| !home.blobs.contains_key(digest)) {
-            changes.push((ChangeKind::BlobUnlinked { repository: name(), digest: *digest }, None));
+            page.push(ChangeKind::BlobUnlinked { repository: name(), digest: *digest }, None).await?;
         }
-        let Moment { position, time: at, .. } = moment;
-        let mut page = Vec::new();
-        for (kind, manifest) in changes {
-            page.push(ReceivedChange { position, at, kind, manifest });
-            if page.len() == MAX_PAGE_CHANGES / 8 {
-                self.send(moment, false, std::mem::take(&mut page), false).await?;
-            }
-        }
-        if page.is_empty() { Ok(()) } else { self.send(moment, false, page, false).await }
+        page.send().await
     }
 
     /// Manifests that are missing here, and those at which tags point that point elsewhere here. Images come before
     /// the indexes that name them.
-    async fn manifests_to_put(
+    async fn put_manifests(
         &self,
+        page: &mut Page<'_>,
         repository: &RepositoryName,
         home: &Holdings,
         here: &Holdings,
-    ) -> Result<Vec<(ChangeKind, Option<PutManifest>)>, FollowError> {
+    ) -> Result<(), FollowError> {
         let missing = home.manifests.difference(&here.manifests);
         let mut wanted: BTreeMap<Digest, Vec<Tag>> = missing.map(|digest| (*digest, Vec::new())).collect();
         for (tag, digest) in home.tags.iter().filter(|(tag, digest)| here.tags.get(tag) != Some(digest)) {
             wanted.entry(*digest).or_default().push(tag.clone());
         }
+        let mut indexes = Vec::new();
         let asked = stream::iter(wanted).map(|(digest, tags)| self.manifest_to_put(repository, digest, tags));
-        let put: Vec<_> = asked.buffered(ASKED_AT_ONCE).try_collect().await?;
-        let (images, indexes): (Vec<_>, Vec<_>) =
-            put.into_iter().partition(|(_, manifest): &(ChangeKind, Option<PutManifest>)| {
-                manifest.as_ref().is_some_and(|manifest| !manifest.blobs.is_empty())
-            });
-        Ok(images.into_iter().chain(indexes).collect())
+        let mut asked = asked.buffered(ASKED_AT_ONCE);
+        while let Some(put) = asked.next().await {
+            let (digest, tags, manifest) = put?;
+            // What is no image is asked for again behind all of them, so that not all manifests are held here.
+            match manifest.filter(|manifest| !manifest.blobs.is_empty()) {
+                Some(manifest) => page.push_manifest(repository, digest, tags, Some(manifest)).await?,
+                None => indexes.push((digest, tags)),
+            }
+        }
+        let asked = stream::iter(indexes).map(|(digest, tags)| self.manifest_to_put(repository, digest, tags));
+        let mut asked = asked.buffered(ASKED_AT_ONCE);
+        while let Some(put) = asked.next().await {
+            let (digest, tags, manifest) = put?;
+            page.push_manifest(repository, digest, tags, manifest).await?;
+        }
+        Ok(())
     }
 
+    /// A manifest, where home gives one that fits into the inbox. What it does not give now is asked for again when its
+    /// turn comes, and holds up its repository alone.
     async fn manifest_to_put(
         &self,
         repository: &RepositoryName,
         digest: Digest,
         tags: Vec<Tag>,
-    ) -> Result<(ChangeKind, Option<PutManifest>), FollowError> {
-        let manifest = match in_time(self.home.manifest(repository, &Reference::Digest(digest))).await {
-            // What is large is asked for again when its turn comes: its object cannot wait in the inbox.
-            Ok(manifest) if manifest.bytes.len() <= PutManifest::MAX_INLINE => Some(manifest),
-            Ok(_) | Err(HomeError::Unknown { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let put = match manifest {
-            Some(manifest) => {
-                let (media_type, bytes) = (manifest.media_type, manifest.bytes);
-                Some(self.registry.received_manifest(repository, digest, &media_type, tags.clone(), bytes).await?)
+    ) -> Result<(Digest, Vec<Tag>, Option<PutManifest>), FollowError> {
+        let (mut attempts, mut pauses) = (0, Pauses::new());
+        let manifest = loop {
+            let error = match in_time(self.home.manifest(repository, &Reference::Digest(digest))).await {
+                Ok(manifest) => break (manifest.bytes.len() <= PutManifest::MAX_INLINE).then_some(manifest),
+                Err(HomeError::Unknown { .. }) => break None,
+                Err(error) => error,
+            };
+            attempts += 1;
+            if attempts < COMPARED_ATTEMPTS && !self.is_ending() {
+                pauses.wait(&self.ending()).await;
+            } else if self.contact.is_there() {
+                debug!(%repository, %digest, reason = %error, "a manifest is compared without its bytes: {error}");
+                break None;
+            } else {
+                return Err(error.into());
             }
-            None => None,
         };
-        Ok((ChangeKind::ManifestPut { repository: repository.clone(), digest, tags }, put))
+        let Some(manifest) = manifest else { return Ok((digest, tags, None)) };
+        let (media_type, bytes) = (manifest.media_type, manifest.bytes);
+        match self.registry.received_manifest(repository, digest, &media_type, tags.clone(), bytes).await {
+            Ok(put) => Ok((digest, tags, Some(put))),
+            Err(error @ ReceivedManifestError::Unfit { .. }) => {
+                warn!(%repository, reason = %error, "{error}");
+                Ok((digest, tags, None))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn holdings(&self, repository: &RepositoryName) -> Result<Holdings, Fault> {
@@ -222,15 +272,62 @@ impl Mirror {
         Ok(holdings)
     }
 
-    async fn send(
-        &self,
-        moment: Moment,
-        begins: bool,
-        changes: Vec<ReceivedChange>,
-        ends: bool,
+    async fn who_is_home(&self) -> Result<ClusterId, HomeError> {
+        let mut lines = in_time(self.home.watermarks()).await?;
+        let line = in_time(async { lines.next().await.unwrap_or_else(|| Err(broken("it says nothing"))) }).await?;
+        Ok(line.home.0)
+    }
+
+    /// A step of a comparison, as long as this replica leads and nobody else has begun one.
+    async fn send(&self, moment: Moment, step: SnapshotStep) -> Result<Advanced, FollowError> {
+        if !self.leads() {
+            return Err(FollowError::Superseded);
+        }
+        match self.registry.receive_snapshot(moment.home, moment.comparison, step).await? {
+            Ok(advanced) => Ok(advanced),
+            Err(ReceiveSnapshotRefused::Superseded) => Err(FollowError::Superseded),
+            Err(refused @ ReceiveSnapshotRefused::NotForgotten) => Err(Fault::Inconsistent(refused.to_string()).into()),
+        }
+    }
+}
+
+/// Changes that go into one entry.
+struct Page<'mirror> {
+    mirror: &'mirror Mirror,
+    moment: Moment,
+    changes: Vec<ReceivedChange>,
+    bytes: u64,
+}
+
+impl Page<'_> {
+    async fn push_manifest(
+        &mut self,
+        repository: &RepositoryName,
+        digest: Digest,
+        tags: Vec<Tag>,
+        manifest: Option<PutManifest>,
     ) -> Result<(), FollowError> {
-        let ends = ends.then_some(moment.position);
-        self.registry.receive_snapshot(ReceiveSnapshot { home: moment.home, begins, changes, ends }).await?;
+        self.push(ChangeKind::ManifestPut { repository: repository.clone(), digest, tags }, manifest).await
+    }
+
+    async fn push(&mut self, kind: ChangeKind, manifest: Option<PutManifest>) -> Result<(), FollowError> {
+        self.bytes += manifest.as_ref().map_or(0, |manifest| manifest.size);
+        let Moment { position, time: at, .. } = self.moment;
+        self.changes.push(ReceivedChange { position, at, kind, manifest });
+        if self.changes.len() >= MAX_PAGE_CHANGES || self.bytes >= MAX_PAGE_BYTES as u64 {
+            self.send().await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn send(&mut self) -> Result<(), FollowError> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        self.mirror.until_room().await?;
+        self.bytes = 0;
+        self.mirror.send(self.moment, SnapshotStep::Changes(std::mem::take(&mut self.changes))).await?;
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::compare::SpoolError;
 use crate::home::{HomeError, Lines};
 use crate::limits::{ANSWER_PATIENCE, FIRST_PAUSE, LONGEST_PAUSE, LOOK, MAX_WAITING, SILENCE};
 use crate::mirror::Mirror;
@@ -29,6 +30,12 @@ pub(crate) enum FollowError {
     /// This registry failed.
     #[error(transparent)]
     Fault(#[from] Fault),
+    /// Home's snapshot does not fit here.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// Another replica goes on with it.
+    #[error("another replica of this mirror compares it with home")]
+    Superseded,
     /// Home sent what cannot be kept.
     #[error(transparent)]
     Manifest(#[from] ReceivedManifestError),
@@ -109,7 +116,7 @@ impl Mirror {
                 cursor = after;
                 self.until_room().await?;
             }
-            self.note_level();
+            self.note_caught_up();
         }
         Ok(())
     }
@@ -161,13 +168,21 @@ impl Mirror {
         Ok(ReceivedChange { position, at, kind, manifest })
     }
 
-    /// Waits while too much waits here already.
-    async fn until_room(&self) -> Result<(), FollowError> {
+    /// Waits while too much waits here already. If that waits for what will not come before more is read, as for a blob
+    /// that home has deleted since, or for what home cannot give, there will be no room: then a comparison has to make it,
+    /// which leaves in the inbox what differs, and no more.
+    pub(crate) async fn until_room(&self) -> Result<(), FollowError> {
         let mut applied = self.registry.metadata().subscribe_applied();
         loop {
             applied.borrow_and_update();
             let following = self.registry.metadata().query().map_err(Fault::from)?.following().map_err(Fault::from)?;
             if following.is_none_or(|following| following.waiting < MAX_WAITING) {
+                return Ok(());
+            }
+            if let Some(why) = self.take_stuck() {
+                return Err(HomeError::Resynchronise(format!("the inbox is full, and {why}")).into());
+            }
+            if !self.leads() {
                 return Ok(());
             }
             let _ = timeout(LOOK, applied.changed()).await;
@@ -197,7 +212,7 @@ impl Mirror {
             match next(&mut lines).await {
                 Ok(line) => {
                     self.contact.heard(&line);
-                    self.note_level();
+                    self.note_caught_up();
                     pauses.reset();
                 }
                 Err(error) => return error,

@@ -20,6 +20,8 @@ mod compare;
 mod contact;
 mod feed;
 mod fetch;
+#[cfg(test)]
+mod fixture;
 mod follow;
 mod home;
 mod lag;
@@ -30,6 +32,8 @@ mod movers;
 mod pull;
 mod resolve;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use feed::{FeedError, feed_line, watermark};

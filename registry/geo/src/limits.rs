@@ -31,12 +31,33 @@ pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often it is looked whether this replica leads, and whether something is to be done that nobody has told of.
 pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
-/// Changes that may wait in the inbox, some 2 KiB each where manifests are with them: 40 MiB of facts. Beyond, the feed is
-/// not read on; home keeps 100,000 changes.
+/// Changes that may wait in the inbox. A manifest is some 2 KiB, so these are 40 MiB of facts; 1.3 GB if each were as large
+/// as fits into the facts. Beyond, the feed is not read on; home keeps 100,000 changes.
+#[cfg(not(test))]
 pub(crate) const MAX_WAITING: u64 = 20_000;
+#[cfg(test)]
+pub(crate) const MAX_WAITING: u64 = 100;
 
 /// Repositories that are looked at in one turn.
 pub(crate) const MAX_LOOKED_AT: usize = 1_000;
+
+/// The longest pause after which a blob that did not come is tried again: short, since others wait behind it.
+pub(crate) const LONGEST_RETRY_PAUSE: Duration = Duration::from_secs(30);
+
+/// Turns that are looked at to find a blob that has not failed.
+pub(crate) const MAX_WANTED_TURNS: usize = 16;
+
+/// Repositories that are resolved at once: one whose manifest does not come within [`ANSWER_PATIENCE`] holds up few others.
+pub(crate) const RESOLVED_AT_ONCE: usize = 8;
+
+/// The longest pause after which a manifest that was not to be had is asked for again.
+pub(crate) const LONGEST_RESOLVE_PAUSE: Duration = Duration::from_mins(1);
+
+/// What failed for so long while home is there is not mended by asking again.
+pub(crate) const STUCK_AFTER: Duration = Duration::from_mins(1);
+
+/// What is stuck is noted again each time it fails, which is at least this often.
+pub(crate) const STUCK_NOTED: Duration = Duration::from_secs(90);
 
 /// Bytes that one request asks home for. With [`STREAMS_PER_BLOB`] at once, more is on its way than a link of 1 Gb/s holds
 /// in a round trip of 150 ms (19 MB): so the round trip between two requests of a connection costs nothing. What is on
@@ -49,11 +70,14 @@ pub(crate) const STREAMS_PER_BLOB: usize = 6;
 /// Blobs of at most this size are small: they go before larger ones.
 pub(crate) const SMALL_BYTES: u64 = 2 * CHUNK_BYTES;
 
-/// Small blobs that are moved at once, the smallest first.
+/// Small blobs that are moved at once, the smallest of a turn first.
 pub(crate) const SMALL_MOVERS: usize = 8;
 
-/// Large blobs that are moved at once, the oldest first.
+/// Large blobs that are moved at once, the oldest of a turn first.
 pub(crate) const LARGE_MOVERS: usize = 2;
+
+/// Blobs that are on their way at once, for pulls and for those who move them: six connections each. More wait.
+pub(crate) const MAX_FETCHES: usize = 64;
 
 /// Wanted blobs that are looked at in one turn.
 pub(crate) const MAX_WANTED_LOOKED_AT: usize = 4_096;
@@ -73,8 +97,14 @@ pub(crate) const PIECES_AT_ONCE: usize = 16;
 /// How often a stretch of a blob is asked for again that broke off, without a byte in between.
 pub(crate) const MAX_ATTEMPTS: u32 = 8;
 
-/// A blob that could not be brought is tried again after so long.
+/// A blob that could not be brought is tried again after so long, and so is a manifest that is damaged here.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Bytes of a snapshot that are written to the disk, or read from there, together.
+pub(crate) const SPOOLED_BYTES: usize = 1 << 20;
+
+/// How often a manifest is asked for while comparing, with growing pauses: some 15 s in all.
+pub(crate) const COMPARED_ATTEMPTS: u32 = 6;
 
 /// Repositories, blobs, manifests or tags in a line of a snapshot: as many as a page of the facts.
 pub(crate) const SNAPSHOT_PAGE: usize = 256;

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::contact::Contact;
 use crate::fetch::Fetches;
 use crate::home::{Home, HomeError, Siblings};
+use crate::limits::STUCK_NOTED;
 use crate::link::Link;
 
 /// How a mirror behaves.
@@ -41,7 +42,9 @@ pub struct Mirror {
     /// Cancelled when the process ends: what is on its way is left in order.
     ending: CancellationToken,
     /// When nothing was known to be missing last.
-    level: Mutex<Option<Instant>>,
+    caught_up: Mutex<Option<Instant>>,
+    /// What waited in vain last, and when that was noted.
+    stuck: Mutex<Option<(Instant, String)>>,
 }
 
 impl Mirror {
@@ -61,7 +64,8 @@ impl Mirror {
             fetches: Fetches::new(options),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),
-            level: Mutex::new(None),
+            caught_up: Mutex::new(None),
+            stuck: Mutex::new(None),
         })
     }
 
@@ -101,26 +105,39 @@ impl Mirror {
     }
 
     /// Notes whether everything is received of which is known.
-    pub(crate) fn note_level(&self) {
+    pub(crate) fn note_caught_up(&self) {
         let Some(seen) = self.contact.seen() else { return };
         let received = self.registry.metadata().query().and_then(|query| query.following());
         if let Ok(Some(following)) = received
             && following.position >= seen.newest
+            && !following.comparing
         {
-            *self.level.lock() = Some(Instant::now());
+            *self.caught_up.lock() = Some(Instant::now());
         }
     }
 
     /// How long ago everything was received of which was known then.
     pub(crate) fn caught_up(&self) -> Option<Duration> {
-        self.level.lock().map(|level| level.elapsed())
+        self.caught_up.lock().map(|at| at.elapsed())
     }
 
-    /// Notes why home is not heard of any more.
+    /// Notes that the first change of some inbox waits for what will not come.
+    pub(crate) fn note_stuck(&self, why: &str) {
+        *self.stuck.lock() = Some((Instant::now(), why.to_owned()));
+    }
+
+    /// What waits in vain, if something does; told once.
+    pub(crate) fn take_stuck(&self) -> Option<String> {
+        let noted = self.stuck.lock().take();
+        noted.filter(|(at, _)| at.elapsed() < STUCK_NOTED).map(|(_, why)| why)
+    }
+
+    /// Notes why home is not heard of any more, if somebody has to look.
     pub(crate) fn note_silence(&self, error: &HomeError) {
         match error {
             HomeError::Refused(why) => self.contact.refused(why),
-            HomeError::Away(_) | HomeError::Unknown { .. } | HomeError::Resynchronise(_) => self.contact.broke(),
+            // It is away when nothing was heard for a while.
+            HomeError::Away(_) | HomeError::Unknown { .. } | HomeError::Resynchronise(_) => {}
         }
     }
 }

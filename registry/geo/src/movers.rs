@@ -1,4 +1,5 @@
-//! Moving what is wanted, on the replica that leads: small blobs first, large ones in the order of their announcement.
+//! Moving what is wanted, on the replica that leads: small blobs first, large ones in the order of their announcement, each
+//! of those that are looked at in one turn. What fails is tried again after growing pauses, and behind what has not failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,13 +9,16 @@ use futures_util::stream::FuturesUnordered;
 use roadstead_domain::Fault;
 use roadstead_metadata::Wanted;
 use roadstead_oci::{Digest, RepositoryName};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Duration, Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::fetch::FetchError;
 use crate::home::HomeError;
-use crate::limits::{LARGE_MOVERS, LOOK, MAX_WANTED_LOOKED_AT, RETRY_PAUSE, SMALL_BYTES, SMALL_MOVERS};
+use crate::limits::{
+    LARGE_MOVERS, LONGEST_RETRY_PAUSE, LOOK, MAX_WANTED_LOOKED_AT, MAX_WANTED_TURNS, RETRY_PAUSE, SMALL_BYTES,
+    SMALL_MOVERS, STUCK_AFTER,
+};
 use crate::mirror::Mirror;
 
 /// What is being moved, and what has failed lately.
@@ -22,11 +26,17 @@ use crate::mirror::Mirror;
 struct Moving {
     small: BTreeSet<Digest>,
     large: BTreeSet<Digest>,
-    failed: BTreeMap<Digest, Instant>,
+    failing: BTreeMap<Digest, Failing>,
 }
 
-/// A blob and one of the repositories that want it.
-type Order = (Digest, RepositoryName, u64);
+/// A blob that did not come whenever it was tried.
+#[derive(Clone, Copy)]
+struct Failing {
+    since: Instant,
+    /// It is not tried before.
+    until: Instant,
+    pause: Duration,
+}
 
 impl Mirror {
     /// Moves what is wanted until `stop`, while this replica leads.
@@ -39,12 +49,12 @@ impl Mirror {
             if self.leads() && self.contact.is_there() {
                 match self.orders(&moving) {
                     Ok(orders) => {
-                        for (digest, repository, size) in orders {
-                            moving.begin(digest, size);
+                        for wanted in orders {
+                            moving.begin(wanted.digest, wanted.size);
                             let mirror = Arc::clone(&self);
                             under_way.push(async move {
-                                let moved = mirror.move_one(&repository, digest, size).await;
-                                (digest, repository, moved)
+                                let moved = mirror.move_one(&wanted).await;
+                                (wanted, moved)
                             });
                         }
                     }
@@ -53,7 +63,7 @@ impl Mirror {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some((digest, repository, moved)) = under_way.next() => self.moved(&mut moving, digest, &repository, moved).await,
+                Some((wanted, moved)) = under_way.next() => self.moved(&mut moving, &wanted, moved).await,
                 // Something else may be wanted.
                 _ = timeout(LOOK, applied.changed()) => {}
             }
@@ -61,77 +71,92 @@ impl Mirror {
     }
 
     /// What is to be moved next.
-    fn orders(&self, moving: &Moving) -> Result<Vec<Order>, Fault> {
+    fn orders(&self, moving: &Moving) -> Result<Vec<Wanted>, Fault> {
         let free = |busy: &BTreeSet<Digest>, most: usize| most.saturating_sub(busy.len());
         let (small_free, large_free) = (free(&moving.small, SMALL_MOVERS), free(&moving.large, LARGE_MOVERS));
         if small_free == 0 && large_free == 0 {
             return Ok(Vec::new());
         }
         let query = self.registry.metadata().query()?;
-        let mut wanted = query.wanted(None, MAX_WANTED_LOOKED_AT)?;
         // What a scrub has found damaged here is had from home once more.
-        wanted.extend(query.wanted_again(MAX_WANTED_LOOKED_AT)?);
+        let mut wanted = query.wanted_again(MAX_WANTED_LOOKED_AT)?;
+        wanted.retain(|wanted| moving.is_due(&wanted.digest));
+        let mut last: Option<(Digest, RepositoryName)> = None;
+        for _ in 0..MAX_WANTED_TURNS {
+            let after = last.as_ref().map(|(digest, repository)| (digest, repository));
+            let page = query.wanted(after, MAX_WANTED_LOOKED_AT)?;
+            last = page.last().map(|wanted| (wanted.digest, wanted.repository.clone()));
+            let is_last = page.len() < MAX_WANTED_LOOKED_AT;
+            wanted.extend(page.into_iter().filter(|wanted| moving.is_due(&wanted.digest)));
+            // Those that fail must not hide the others.
+            let fresh = wanted.iter().filter(|wanted| !moving.failing.contains_key(&wanted.digest)).count();
+            if is_last || fresh >= SMALL_MOVERS + LARGE_MOVERS {
+                break;
+            }
+        }
         drop(query);
-        let now = Instant::now();
-        let is_due = |wanted: &Wanted| {
-            let failed = moving.failed.get(&wanted.digest).is_some_and(|until| *until > now);
-            !failed && !moving.small.contains(&wanted.digest) && !moving.large.contains(&wanted.digest)
-        };
         let (mut small, mut large): (Vec<Wanted>, Vec<Wanted>) =
-            wanted.into_iter().filter(is_due).partition(|wanted| wanted.size <= SMALL_BYTES);
-        small.sort_by_key(|wanted| (wanted.size, wanted.arrival));
-        large.sort_by_key(|wanted| wanted.arrival);
+            wanted.into_iter().partition(|wanted| wanted.size <= SMALL_BYTES);
+        let has_failed = |wanted: &Wanted| moving.failing.contains_key(&wanted.digest);
+        small.sort_by_key(|wanted| (has_failed(wanted), wanted.size, wanted.arrival));
+        large.sort_by_key(|wanted| (has_failed(wanted), wanted.arrival));
         let mut taken = BTreeSet::new();
-        let mut take = |from: Vec<Wanted>, free: usize| -> Vec<Order> {
-            let fresh = from.into_iter().filter(|wanted| taken.insert(wanted.digest)).take(free);
-            fresh.map(|wanted| (wanted.digest, wanted.repository, wanted.size)).collect()
+        let mut take = |from: Vec<Wanted>, free: usize| -> Vec<Wanted> {
+            from.into_iter().filter(|wanted| taken.insert(wanted.digest)).take(free).collect()
         };
         let mut orders = take(small, small_free);
         orders.extend(take(large, large_free));
         Ok(orders)
     }
 
-    async fn move_one(
-        self: &Arc<Self>,
-        repository: &RepositoryName,
-        digest: Digest,
-        size: u64,
-    ) -> Result<(), FetchError> {
-        let fetch = self.fetch(repository, digest, Some(size)).await?;
-        fetch.kept().await
+    async fn move_one(self: &Arc<Self>, wanted: &Wanted) -> Result<(), FetchError> {
+        let fetch = self.fetch(&wanted.repository, wanted.digest, Some(wanted.size)).await?;
+        match fetch.kept().await {
+            // One that was begun for another repository says nothing of what home holds in this one.
+            Err(FetchError::Home(HomeError::Unknown { .. })) if *fetch.repository() != wanted.repository => {
+                Err(HomeError::Away("home does not hold it in another repository".to_owned()).into())
+            }
+            kept => kept,
+        }
     }
 
-    async fn moved(
-        &self,
-        moving: &mut Moving,
-        digest: Digest,
-        repository: &RepositoryName,
-        moved: Result<(), FetchError>,
-    ) {
+    async fn moved(&self, moving: &mut Moving, wanted: &Wanted, moved: Result<(), FetchError>) {
+        let Wanted { digest, ref repository, arrival, .. } = *wanted;
         moving.end(&digest);
         let error = match moved {
-            Ok(()) => return,
+            Ok(()) => {
+                moving.failing.remove(&digest);
+                return;
+            }
             Err(error) => error,
         };
-        moving.failed.insert(digest, Instant::now() + RETRY_PAUSE);
+        let since = moving.failed(digest);
         match error {
             FetchError::Home(HomeError::Unknown { newest }) => {
                 // What deleted it comes in the feed before this place; until then nothing can be said of it.
                 let received = self.registry.metadata().query().and_then(|query| query.following());
-                let is_received = matches!(received, Ok(Some(following)) if following.position >= newest);
-                if is_received && let Err(fault) = self.registry.forsake_blob(repository, digest).await {
+                let is_received = matches!(
+                    received,
+                    Ok(Some(following)) if following.position >= newest && !following.comparing
+                );
+                if !is_received {
+                    self.note_stuck(&format!("{repository} waits for {digest}, which home has deleted"));
+                } else if let Err(fault) = self.registry.forsake_blob(repository, digest, arrival).await {
                     debug!(%digest, reason = %fault, "a blob that is gone at home is waited for still: {fault}");
                 }
             }
-            error => debug!(%digest, reason = %error, "a blob did not come and is tried again: {error}"),
+            error => {
+                debug!(%digest, reason = %error, "a blob did not come and is tried again: {error}");
+                if since.elapsed() > STUCK_AFTER && self.contact.is_there() {
+                    self.note_stuck(&format!("{repository} waits for {digest}: {error}"));
+                }
+            }
         }
     }
 }
 
 impl Moving {
     fn begin(&mut self, digest: Digest, size: u64) {
-        let now = Instant::now();
-        self.failed.retain(|_, until| *until > now);
         if size <= SMALL_BYTES {
             self.small.insert(digest)
         } else {
@@ -139,8 +164,53 @@ impl Moving {
         };
     }
 
+    /// It did not come; since when it does not.
+    fn failed(&mut self, digest: Digest) -> Instant {
+        let now = Instant::now();
+        if self.failing.len() >= MAX_WANTED_LOOKED_AT {
+            // Those that fail still are noted again.
+            self.failing.clear();
+        }
+        let former = self.failing.get(&digest);
+        let (since, pause) =
+            former.map_or((now, RETRY_PAUSE), |former| (former.since, (former.pause * 2).min(LONGEST_RETRY_PAUSE)));
+        self.failing.insert(digest, Failing { since, until: now + pause, pause });
+        since
+    }
+
+    /// Whether it may be tried now.
+    fn is_due(&self, digest: &Digest) -> bool {
+        let is_put_off = self.failing.get(digest).is_some_and(|failing| failing.until > Instant::now());
+        !is_put_off && !self.small.contains(digest) && !self.large.contains(digest)
+    }
+
     fn end(&mut self, digest: &Digest) {
         self.small.remove(digest);
         self.large.remove(digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::sha256;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_tried_again_after_growing_pauses() {
+        let (mut moving, digest, began) = (Moving::default(), sha256(b"blob"), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert!(moving.is_due(&digest));
+            assert_eq!(moving.failed(digest), began);
+            let failed = Instant::now();
+            while !moving.is_due(&digest) {
+                tokio::time::advance(Duration::from_millis(500)).await;
+            }
+            pauses.push(failed.elapsed());
+        }
+        assert_eq!((pauses[0], pauses[7]), (RETRY_PAUSE, LONGEST_RETRY_PAUSE));
+        assert!(pauses.is_sorted());
+        moving.begin(digest, 5);
+        assert!(!moving.is_due(&digest), "it is on its way");
     }
 }

@@ -1,7 +1,9 @@
 //! What home and its mirrors say to each other: lines of JSON.
 //!
-//! Fields and kinds are added, never changed: a mirror may be of an earlier release than its home, or of a later one. The
-//! files in `golden/wire/v1` hold what each line looks like.
+//! Fields and kinds are added, never changed: a mirror may be of an earlier release than its home, or of a later one. Fields
+//! that it does not know, it passes over; at a kind of change that it does not know it stops, since it could not stay like
+//! home without it, and says that it is of another release: so mirrors are upgraded before their homes. The files in
+//! `golden/wire/v1` hold what each line looks like.
 
 use roadstead_domain::Fault;
 use roadstead_metadata::{Change, ChangeKind, ClusterId, LogTime, Position};
