@@ -1,7 +1,7 @@
 use anyhow::{Result, ensure};
-use roadstead_cluster::{Image, until};
-use serde_json::json;
+use roadstead_cluster::until;
 
+use crate::kubelets::{pull_on_every_node, push_tools};
 use crate::node_mirror::NodeMirror;
 use crate::registry::Registry;
 use crate::stopwatch::{Stopwatch, report};
@@ -41,7 +41,7 @@ async fn run() -> Result<()> {
     let nodes = NodeMirror::install(&world, &registry, HOST, None).await?;
     watch.lap("helm install of the node mirror, until it is on every node");
 
-    pull_on_every_node(&world, &registry).await?;
+    pull_on_every_node(&world, &registry, HOST, "team/app:1").await?;
     watch.lap("pods on all three nodes run the image, pulled by their kubelets");
 
     nodes.uninstall().await?;
@@ -57,63 +57,4 @@ async fn run() -> Result<()> {
     watch.lap("the node mirror is uninstalled, and nothing of it is left on the nodes");
     nodes.remove().await?;
     world.remove_namespace("b01").await
-}
-
-/// Pushes an image that runs, as people do: by a client that knows nothing of Kubernetes.
-async fn push_tools(world: &World, registry: &Registry<'_>, reference: &str) -> Result<()> {
-    let site = world.cluster.site();
-    let authority = site.file("b01-ca.crt");
-    std::fs::write(&authority, registry.authority().await?)?;
-    let layout = site.file("b01-layout");
-    Image::tools()?.lay_out_at(&layout).await?;
-    let address = registry.address().await?;
-    let (user, password) = registry.credential().await?;
-    let crane = || Ok::<_, anyhow::Error>(world.cluster.tool("crane")?.env("SSL_CERT_FILE", &authority));
-    let login = crane()?.args("auth login --password-stdin --username").arg(user).arg(&address);
-    login.input(password).output().await?;
-    crane()?.arg("push").arg(&layout).arg(format!("{address}/{reference}")).output().await?;
-    Ok(std::fs::remove_dir_all(layout)?)
-}
-
-async fn pull_on_every_node(world: &World, registry: &Registry<'_>) -> Result<()> {
-    let (username, password) = registry.credential().await?;
-    let login = json!({"auths": {HOST: {"username": username, "password": password}}});
-    let secret = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "pull", "namespace": "b01"},
-        "type": "kubernetes.io/dockerconfigjson",
-        "stringData": {".dockerconfigjson": login.to_string()},
-    });
-    let api = world.cluster.api();
-    api.apply("/api/v1/namespaces/b01/secrets/pull", &secret).await?;
-    for node in world.cluster.nodes() {
-        let name = format!("puller-{node}");
-        let pod = json!({
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": "b01"},
-            "spec": {
-                "nodeName": roadstead_cluster::Site::node_name(node),
-                "automountServiceAccountToken": false,
-                "imagePullSecrets": [{"name": "pull"}],
-                "terminationGracePeriodSeconds": 0,
-                "securityContext": {
-                    "runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"},
-                },
-                "containers": [{
-                    "name": "app",
-                    "image": format!("{HOST}/team/app:1"),
-                    "imagePullPolicy": "Always",
-                    "command": ["/bin/sleep", "3600"],
-                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-                }],
-            },
-        });
-        api.create("/api/v1/namespaces/b01/pods", &pod).await?;
-    }
-    for node in world.cluster.nodes() {
-        world.pod_runs("b01", &format!("puller-{node}")).await?;
-    }
-    Ok(())
 }

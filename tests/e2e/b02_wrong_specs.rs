@@ -1,5 +1,5 @@
 use anyhow::{Result, ensure};
-use roadstead_cluster::Refusal;
+use roadstead_cluster::{Bucket, Refusal};
 use serde_json::{Value, json};
 
 use crate::registry::Registry;
@@ -69,6 +69,78 @@ fn wrong_specs() -> Vec<(Value, &'static str)> {
         (labels("roadstead.dev/anything"), "`labels` must not begin with"),
         (json!({"pod": {"tolerations": [{"operator": "Maybe"}]}}), "`operator` must be"),
         (json!({"pod": {"tolerations": [{"effect": "Explode"}]}}), "`effect` must be"),
+        (json!({"region": "EU West"}), "spec.region"),
+        (json!({"region": "x".repeat(64)}), "spec.region"),
+    ]
+    .into_iter()
+    .chain(wrong_upstreams())
+    .chain(wrong_mirrors())
+    .collect()
+}
+
+fn wrong_upstreams() -> Vec<(Value, &'static str)> {
+    let upstream = |more: Value| {
+        let mut upstream = json!({"credentialsSecretRef": {"name": "join"}});
+        merge(&mut upstream, &more);
+        json!({"region": "us", "upstream": upstream})
+    };
+    vec![
+        (json!({"upstream": {"credentialsSecretRef": {"name": "join"}}}), "`region` must be set with `upstream`"),
+        (upstream(json!({"credentialsSecretRef": null, "rate": "1Mi"})), "spec.upstream.credentialsSecretRef"),
+        (upstream(json!({"endpoint": "http://home.example"})), "spec.upstream.endpoint"),
+        (upstream(json!({"endpoint": "home.example:5000"})), "spec.upstream.endpoint"),
+        (upstream(json!({"endpoint": "https://home.example/path"})), "spec.upstream.endpoint"),
+        (upstream(json!({"endpoint": "https://a:b:c"})), "`endpoint` must be a URL"),
+        (upstream(json!({"caConfigMapRef": {"name": "No"}})), "spec.upstream.caConfigMapRef.name"),
+        (upstream(json!({"rate": "50"})), "spec.upstream.rate"),
+        (upstream(json!({"rate": "0Mi"})), "spec.upstream.rate"),
+    ]
+}
+
+fn wrong_mirrors() -> Vec<(Value, &'static str)> {
+    let own = || json!({"s3": {"bucket": "images-us", "region": "us-east-1"}});
+    let mirror = |more: Value| {
+        let mut mirror = json!({"name": "us", "storage": own()});
+        merge(&mut mirror, &more);
+        json!({"mirrors": [mirror]})
+    };
+    let beside = |more: Value| {
+        let mut spec = mirror(json!({}));
+        merge(&mut spec, &more);
+        spec
+    };
+    let remote = |more: Value| {
+        let mut mirror = json!({"name": "us", "remote": true});
+        merge(&mut mirror, &more);
+        json!({"mirrors": [mirror]})
+    };
+    let same = json!({"bucket": Bucket::NAME, "prefix": "same", "endpoint": Bucket::ENDPOINT, "region": "here"});
+    let upstream = json!({"region": "us", "upstream": {"credentialsSecretRef": {"name": "join"}}});
+    vec![
+        (mirror(json!({"name": "US"})), "spec.mirrors[0].name"),
+        (mirror(json!({"name": null})), "spec.mirrors[0].name"),
+        (mirror(json!({"name": "peer"})), "`name` must not be one that objects"),
+        (mirror(json!({"name": "join-us"})), "`name` must not be one that objects"),
+        (mirror(json!({"name": "x".repeat(36)})), "at most 39 characters together"),
+        (mirror(json!({"region": "US East"})), "spec.mirrors[0].region"),
+        (mirror(json!({"storage": null})), "`storage` must be set"),
+        (mirror(json!({"storage": {"s3": {"bucket": "No"}}})), "spec.mirrors[0].storage.s3.bucket"),
+        (mirror(json!({"replicas": 2})), "`replicas` must be"),
+        (mirror(json!({"homeEndpoint": "http://home.example"})), "spec.mirrors[0].homeEndpoint"),
+        (mirror(json!({"homeEndpoint": "https://a:b:c"})), "`homeEndpoint` must be a URL"),
+        (mirror(json!({"placement": {"tolerations": [{"operator": "Maybe"}]}})), "`operator` must be"),
+        (mirror(json!({"expose": {"service": {"nodePort": 30000}}})), "`nodePort` must not be set"),
+        (remote(json!({"storage": own()})), "must not be set with `remote: true`"),
+        (remote(json!({"replicas": 3})), "must not be set with `remote: true`"),
+        (remote(json!({"expose": {"service": {"type": "NodePort"}}})), "must not be set with `remote: true`"),
+        (json!({"mirrors": [{"name": "us", "remote": true}, {"name": "us", "remote": true}]}), "spec.mirrors[1]"),
+        (json!({"mirrors": vec![json!({"name": "us", "remote": true}); 17]}), "spec.mirrors"),
+        (beside(json!({"tls": {"provider": "Disabled"}})), "their tokens would travel unprotected"),
+        (beside(upstream), "`mirrors` must not be set with `upstream`"),
+        (
+            json!({"storage": {"s3": {"prefix": "same"}}, "mirrors": [{"name": "us", "storage": {"s3": same}}]}),
+            "must be another bucket or prefix",
+        ),
     ]
 }
 
@@ -111,12 +183,16 @@ async fn run() -> Result<()> {
         (json!({"storage": {"s3": {"bucket": "another"}}}), "`bucket` must not change"),
         (json!({"storage": {"s3": {"prefix": "another"}}}), "`prefix` must not change"),
         (json!({"metadataVolume": {"size": "1Gi"}}), "`size` must not shrink"),
+        (
+            json!({"region": "us", "upstream": {"credentialsSecretRef": {"name": "join"}}}),
+            "`upstream` must not be set or taken away later",
+        ),
     ];
     for (change, names) in changes {
         let Err(error) = registry.change(change.clone()).await else { anyhow::bail!("{change} was taken") };
         ensure!(format!("{error:#}").contains(names), "{change}: {error:#}");
     }
-    watch.lap("3 changes of what is for ever refused");
+    watch.lap("4 changes of what is for ever refused");
     world.remove_namespace("b02").await
 }
 

@@ -49,32 +49,37 @@ async fn run() -> Result<()> {
     world.remove_namespace("b03").await
 }
 
-/// Starts one operator after the other, each of which ends itself after one write, until there is nothing more to write
-/// and so many vote. Returns how many it took.
+/// Until there is nothing more to write and so many vote. Returns how many operators it took.
 async fn die_after_each_write(world: &World, registry: &Registry<'_>, voters: usize) -> Result<usize> {
+    die_until(world, 1, async || registry.has_voters(voters).await.map(drop)).await
+}
+
+/// Starts one operator after the other, each of which ends itself after one write, or after up to `most` by turns, until it
+/// is so. Returns how many it took.
+pub(crate) async fn die_until(world: &World, most: usize, is_so: impl AsyncFn() -> Result<()>) -> Result<usize> {
     for life in 1..=LIVES {
-        let mut operator = start(world)?;
+        let mut operator = start(world, life % most + 1)?;
         tokio::select! {
             ended = operator.wait() => {
                 let ended = ended?;
                 ensure!(ended.core_dumped() || ended.signal().is_some(), "the operator ended by itself: {ended}");
             }
-            converged = registry.has_voters(voters) => {
+            converged = is_so() => {
                 converged?;
                 operator.kill().await?;
                 return Ok(life);
             }
         }
     }
-    anyhow::bail!("{LIVES} writes did not do it: {}", registry.status().await?.0["status"])
+    anyhow::bail!("{LIVES} writes did not do it")
 }
 
 /// An operator outside of the cluster, always of the same name, so that each takes the Lease from the one before.
-fn start(world: &World) -> Result<Child> {
+fn start(world: &World, writes: usize) -> Result<Child> {
     let log = std::fs::File::options().create(true).append(true).open(world.cluster.site().file("b03-operator.log"))?;
     Command::new(repository_root().join("target/debug/roadstead-operator"))
         .args(["run", "--image", "lab.local/roadstead:dev", "--lease-namespace", "roadstead", "--identity", "e2e"])
-        .args(["--listen", "127.0.0.1:8089", "--die-after-writes", "1"])
+        .args(["--listen", "127.0.0.1:8089", "--die-after-writes", &writes.to_string()])
         .env("KUBECONFIG", world.cluster.kubeconfig())
         .stdin(std::process::Stdio::null())
         .stdout(log.try_clone()?)

@@ -2,8 +2,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::r01_mirror::{in_sync, with_mirror};
 use crate::registry::Registry;
 use crate::stopwatch::{Stopwatch, report};
 use crate::world::{OPERATOR, World};
@@ -24,6 +25,10 @@ async fn run() -> Result<()> {
     registry.create().await?;
     registry.has_voters(3).await?;
     watch.lap("three voters");
+    let of_one = with_mirror(&Registry::new(&world, "b11", "single"));
+    registry.change(json!({"mirrors": of_one["spec"]["mirrors"]})).await?;
+    in_sync(&Registry::new(&world, "b11", "home-near")).await?;
+    watch.lap("and a mirror that is in sync");
     // Once it has nothing left to say of how it came to be so.
     let mut tick = tokio::time::interval(WATCHED / 4);
     tick.tick().await;

@@ -1,5 +1,5 @@
 use anyhow::{Result, ensure};
-use roadstead_cluster::{Image, Site, repository_root, until};
+use roadstead_cluster::{Image, repository_root, until};
 use serde_json::json;
 
 use crate::node_mirror::NodeMirror;
@@ -42,7 +42,7 @@ async fn run() -> Result<()> {
 
 /// A registry outside of the cluster, over plain HTTP, with two images.
 async fn start_upstream(world: &World) -> Result<String> {
-    let address = format!("{}:5555", Site::HUB);
+    let address = format!("{}:5555", world.cluster.site().hub_address());
     let data = world.cluster.site().file("b18-upstream");
     world.cluster.daemon(
         &repository_root().join("target/debug/roadstead"),

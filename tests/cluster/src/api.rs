@@ -54,7 +54,7 @@ impl Api {
             .add_root_certificate(reqwest::Certificate::from_pem(&authority)?)
             .default_headers([(reqwest::header::AUTHORIZATION, bearer)].into_iter().collect())
             .build()?;
-        Ok(Self { http, base: format!("https://{}:6443", Site::HUB) })
+        Ok(Self { http, base: format!("https://{}:6443", site.hub_address()) })
     }
 
     /// What is at a path, as it is.

@@ -16,7 +16,7 @@ pub(crate) fn write(site: &Site) -> Result<()> {
 
     let service =
         ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
-    let addresses = [Site::HUB.to_string(), Site::API_SERVICE.to_string(), "127.0.0.1".to_owned()];
+    let addresses = [site.hub_address().to_string(), site.api_service().to_string(), "127.0.0.1".to_owned()];
     let names: Vec<String> = service.map(str::to_owned).into_iter().chain(addresses).collect();
     let key = KeyPair::generate()?;
     fs::write(site.file(SERVER_KEY), key.serialize_pem())?;

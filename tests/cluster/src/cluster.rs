@@ -85,6 +85,14 @@ impl Cluster {
         Ok(Self { site: site.clone(), api: Api::of(site)?, nodes })
     }
 
+    /// Joins another cluster to this one, by a link between their hubs: whoever is on this one's hub reaches the hosts of the
+    /// other one, and nothing that is in one of them reaches the other. The caller stays on this one's hub.
+    pub async fn join(&self, other: &Site) -> Result<Self> {
+        network::join(&self.site, other).await?;
+        let nodes = fs::read_to_string(other.file(NODES)).context("the cluster is not up")?.trim().parse()?;
+        Ok(Self { site: other.clone(), api: Api::of(other)?, nodes })
+    }
+
     /// Takes away whatever is left at this site.
     pub async fn down(site: &Site) -> Result<()> {
         let emptied = async || {

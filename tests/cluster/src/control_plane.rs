@@ -25,7 +25,7 @@ pub(crate) async fn start(site: &Site, nodes: u8) -> Result<Api> {
         .daemon(&site.file("etcd.log"))?;
     component(site, "kube-apiserver")?
         .args("--etcd-servers http://127.0.0.1:2379 --secure-port 6443 --bind-address 0.0.0.0")
-        .args(&format!("--advertise-address {} --service-cluster-ip-range {}", Site::HUB, Site::SERVICES))
+        .args(&format!("--advertise-address {} --service-cluster-ip-range {}", site.hub_address(), site.services()))
         .arg(format!("--tls-cert-file={}", site.file(SERVER).display()))
         .arg(format!("--tls-private-key-file={}", site.file(SERVER_KEY).display()))
         .arg(format!("--token-auth-file={}", kubeconfig::write_tokens(site, nodes)?.display()))

@@ -47,7 +47,7 @@ pub(crate) fn write_all(site: &Site, nodes: u8) -> Result<()> {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": {
-                "server": format!("https://{}:6443", Site::HUB),
+                "server": format!("https://{}:6443", site.hub_address()),
                 "certificate-authority": site.file(AUTHORITY),
             }}],
             "users": [{"name": user, "user": {"token": token(&user)}}],

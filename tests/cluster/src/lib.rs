@@ -10,6 +10,8 @@
 //!        +-- node 3  172.30.0.13   pods 10.244.3.0/24
 //! ```
 //!
+//! A second one, with other addresses, can be joined to it by a cable between the hubs ([`Cluster::join`]).
+//!
 //! Processes, mounts and cgroups of a cluster are found by its namespaces and cgroups, so that it can be taken down
 //! whatever has become of whoever brought it up.
 

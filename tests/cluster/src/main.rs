@@ -136,9 +136,11 @@ async fn run(shape: &Shape, command: &[String]) -> Result<ExitCode> {
         Err(TryLockError::WouldBlock) => bail!("another run has the cluster `{}` up: wait for it", site.name()),
         Err(TryLockError::Error(error)) => return Err(error).context("the lock of the cluster"),
     }
-    if site.folder().exists() {
+    // A test may have joined a second one to it.
+    let sites = [site.second().ok(), Some(site.clone())];
+    for left in sites.iter().flatten().filter(|left| left.folder().exists()) {
         say("taking down what an earlier run that was killed has left");
-        Cluster::down(&site).await?;
+        Cluster::down(left).await?;
     }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -148,7 +150,9 @@ async fn run(shape: &Shape, command: &[String]) -> Result<ExitCode> {
         _ = terminate.recv() => Err(anyhow::anyhow!("told to end")),
     };
     let start = Instant::now();
-    Cluster::down(&site).await?;
+    for made in sites.iter().flatten() {
+        Cluster::down(made).await?;
+    }
     say(&format!("the cluster is down after {:.1} s", start.elapsed().as_secs_f64()));
     std::fs::remove_file(lock_path)?;
     ran

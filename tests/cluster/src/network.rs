@@ -15,7 +15,7 @@ pub(crate) async fn make(site: &Site, nodes: u8) -> Result<()> {
     ip(&format!("-n {hub} link set lo up")).await?;
     ip(&format!("-n {hub} link add nodes type bridge")).await?;
     ip(&format!("-n {hub} link set nodes up")).await?;
-    ip(&format!("-n {hub} addr add {}/24 dev nodes", Site::HUB)).await?;
+    ip(&format!("-n {hub} addr add {}/24 dev nodes", site.hub_address())).await?;
     forward(&hub).await?;
     for node in 1..=nodes {
         let name = site.node(node);
@@ -23,22 +23,34 @@ pub(crate) async fn make(site: &Site, nodes: u8) -> Result<()> {
         ip(&format!("-n {name} link set lo up")).await?;
         ip(&format!("-n {hub} link add node{node} type veth peer name eth0 netns {name}")).await?;
         ip(&format!("-n {hub} link set node{node} master nodes up")).await?;
-        ip(&format!("-n {name} addr add {}/24 dev eth0", Site::node_address(node))).await?;
+        ip(&format!("-n {name} addr add {}/24 dev eth0", site.node_address(node))).await?;
         ip(&format!("-n {name} link set eth0 up")).await?;
         // The hub leads nowhere. But without any route, a node would not even try a Service's address.
-        ip(&format!("-n {name} route add default via {}", Site::HUB)).await?;
+        ip(&format!("-n {name} route add default via {}", site.hub_address())).await?;
         forward(&name).await?;
         for other in (1..=nodes).filter(|other| *other != node) {
-            ip(&format!("-n {name} {}", route_to_pods(other))).await?;
+            ip(&format!("-n {name} {}", route_to_pods(site, other))).await?;
         }
-        ip(&format!("-n {hub} {}", route_to_pods(node))).await?;
+        ip(&format!("-n {hub} {}", route_to_pods(site, node))).await?;
     }
     // The hub runs no kube-proxy; the first node's takes what it sends to Services.
-    ip(&format!("-n {hub} route add {} via {}", Site::SERVICES, Site::node_address(1))).await
+    ip(&format!("-n {hub} route add {} via {}", site.services(), site.node_address(1))).await
 }
 
-fn route_to_pods(node: u8) -> String {
-    format!("route add {} via {}", Site::pods_of(node), Site::node_address(node))
+/// Joins the hubs of two clusters by a cable, by which the first one's hub reaches the hosts of the second. Nobody else of
+/// either reaches the other, since no way back leads to them.
+pub(crate) async fn join(first: &Site, second: &Site) -> Result<()> {
+    let (near, far) = (first.hub(), second.hub());
+    ip(&format!("-n {near} link add wan type veth peer name wan netns {far}")).await?;
+    for (hub, own) in [(&near, first), (&far, second)] {
+        ip(&format!("-n {hub} addr add {}/24 dev wan", own.link_address())).await?;
+        ip(&format!("-n {hub} link set wan up")).await?;
+    }
+    ip(&format!("-n {near} route add {} via {}", second.hosts(), second.link_address())).await
+}
+
+fn route_to_pods(site: &Site, node: u8) -> String {
+    format!("route add {} via {}", site.pods_of(node), site.node_address(node))
 }
 
 async fn forward(namespace: &str) -> Result<()> {

@@ -120,7 +120,7 @@ impl Node {
                     "ipam": {
                         "type": "host-local",
                         "dataDir": self.folder().join("pod-addresses"),
-                        "ranges": [[{"subnet": Site::pods_of(self.number)}]],
+                        "ranges": [[{"subnet": self.site.pods_of(self.number)}]],
                         "routes": [{"dst": "0.0.0.0/0"}],
                     },
                 },
@@ -180,14 +180,14 @@ state = '{folder}/run'
         let settings = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "address": Site::node_address(self.number),
+            "address": self.site.node_address(self.number),
             // Only the hub reaches it.
             "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
             "authorization": {"mode": "AlwaysAllow"},
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": format!("/{}", self.site.node(self.number)),
             "failCgroupV1": false,
-            "clusterDNS": [Site::DNS_SERVICE],
+            "clusterDNS": [self.site.dns_service()],
             "clusterDomain": "cluster.local",
             "containerRuntimeEndpoint": format!("unix://{}", self.socket().display()),
             "enforceNodeAllocatable": [],
@@ -214,7 +214,7 @@ state = '{folder}/run'
             .arg(format!("--config={}", folder.join("kubelet.json").display()))
             .arg(format!("--kubeconfig={}", kubeconfig::path(&self.site, &user).display()))
             .arg(format!("--hostname-override={}", Site::node_name(self.number)))
-            .arg(format!("--node-ip={}", Site::node_address(self.number)))
+            .arg(format!("--node-ip={}", self.site.node_address(self.number)))
             .arg(format!("--node-labels=topology.kubernetes.io/zone=zone-{}", self.number))
             .daemon(&folder.join("kubelet.log"))?;
         Ok(())
@@ -225,9 +225,9 @@ state = '{folder}/run'
         let settings = json!({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
-            "bindAddress": Site::node_address(self.number),
+            "bindAddress": self.site.node_address(self.number),
             "clientConnection": {"kubeconfig": kubeconfig::path(&self.site, "system:kube-proxy")},
-            "clusterCIDR": Site::PODS,
+            "clusterCIDR": self.site.pods(),
             "hostnameOverride": Site::node_name(self.number),
             "mode": "iptables",
             "iptables": {"minSyncPeriod": "100ms"},

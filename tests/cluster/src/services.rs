@@ -48,7 +48,7 @@ pub(crate) async fn start_dns(site: &Site, api: &Api) -> Result<()> {
     }}
 }}
 ",
-        hub = Site::HUB,
+        hub = site.hub_address(),
         kubeconfig = kubeconfig::path(site, ADMIN).display()
     );
     fs::write(site.file("Corefile"), corefile)?;
@@ -57,7 +57,7 @@ pub(crate) async fn start_dns(site: &Site, api: &Api) -> Result<()> {
         .arg(site.file("Corefile"))
         .daemon(&site.file("coredns.log"))?;
     let ports = [("dns", "UDP", 53), ("dns-tcp", "TCP", 53)];
-    publish(api, "kube-system", "kube-dns", Some(Site::DNS_SERVICE.to_string()), &ports).await
+    publish(site, api, ("kube-system", "kube-dns"), Some(site.dns_service().to_string()), &ports).await
 }
 
 /// Starts `MinIO` on the hub with one empty bucket, and makes it a Service.
@@ -65,7 +65,7 @@ pub(crate) async fn start_storage(site: &Site, api: &Api) -> Result<()> {
     start_minio(site).await?;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "minio"}});
     api.apply("/api/v1/namespaces/minio", &namespace).await?;
-    publish(api, "minio", "minio", None, &[("s3", "TCP", 9000)]).await
+    publish(site, api, ("minio", "minio"), None, &[("s3", "TCP", 9000)]).await
 }
 
 /// Starts `MinIO`, with what it held if it ran before, and returns its process id.
@@ -73,7 +73,7 @@ pub(crate) async fn start_minio(site: &Site) -> Result<u32> {
     let data = site.file("minio");
     // A folder of a bucket that is there when it starts is a bucket.
     fs::create_dir_all(data.join(Bucket::NAME))?;
-    let address = format!("{}:9000", Site::HUB);
+    let address = format!("{}:9000", site.hub_address());
     let process = Tool::in_network(&site.hub(), "minio")?
         .args(&format!("server --quiet --address {address}"))
         .arg(&data)
@@ -94,9 +94,9 @@ pub(crate) async fn start_minio(site: &Site) -> Result<u32> {
 
 /// Makes a Service of ports of the hub.
 async fn publish(
+    site: &Site,
     api: &Api,
-    namespace: &str,
-    name: &str,
+    (namespace, name): (&str, &str),
     address: Option<String>,
     ports: &[(&str, &str, u16)],
 ) -> Result<()> {
@@ -121,7 +121,7 @@ async fn publish(
             "labels": {"kubernetes.io/service-name": name},
         },
         "addressType": "IPv4",
-        "endpoints": [{"addresses": [Site::HUB], "conditions": {"ready": true}}],
+        "endpoints": [{"addresses": [site.hub_address()], "conditions": {"ready": true}}],
         "ports": ports,
     });
     let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices/{name}-hub");

@@ -12,11 +12,17 @@ const PREFIX: &str = "rsc-";
 /// Fits the names of namespaces, and the paths of sockets into the kernel's 107 bytes.
 const LONGEST_NAME: usize = 20;
 
-/// Where a cluster is: its names, folder and addresses. Clusters of different names have nothing in common.
+/// What the name of the second one of two clusters that are joined ends with.
+const SECOND: &str = "-r2";
+
+/// Where a cluster is: its names, folder and addresses. Clusters of different names have nothing in common, unless they are
+/// [joined](crate::Cluster::join).
 #[derive(Clone, Debug)]
 pub struct Site {
     name: String,
     folder: PathBuf,
+    /// 0, or 1 for the second one of two: so they have no address in common.
+    range: u8,
 }
 
 impl Site {
@@ -25,7 +31,13 @@ impl Site {
         let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '-';
         let fits = !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain);
         ensure!(fits, "a cluster's name must be of at most {LONGEST_NAME} letters a-z, digits and dashes");
-        Ok(Self { name: name.to_owned(), folder: std::env::temp_dir().join(format!("{PREFIX}{name}")) })
+        let range = u8::from(name.ends_with(SECOND));
+        Ok(Self { name: name.to_owned(), folder: std::env::temp_dir().join(format!("{PREFIX}{name}")), range })
+    }
+
+    /// That of a second cluster, which can be joined to the one at this site.
+    pub fn second(&self) -> Result<Self> {
+        Self::new(&format!("{}{SECOND}", self.name))
     }
 
     /// The name that is this work tree's own, so that those of two work trees do not meet.
@@ -83,29 +95,49 @@ impl Site {
     }
 
     /// The control plane's address, which pods and nodes reach.
-    pub const HUB: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+    pub fn hub_address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(172, 30 + self.range, 0, 1)
+    }
 
     /// A node's address.
-    pub fn node_address(node: u8) -> Ipv4Addr {
-        Ipv4Addr::new(172, 30, 0, 10 + node)
+    pub fn node_address(&self, node: u8) -> Ipv4Addr {
+        Ipv4Addr::new(172, 30 + self.range, 0, 10 + node)
+    }
+
+    /// The addresses of the hub and of all nodes.
+    pub(crate) fn hosts(&self) -> String {
+        format!("172.{}.0.0/24", 30 + self.range)
+    }
+
+    /// The hub's address on the link to another cluster.
+    pub(crate) fn link_address(&self) -> Ipv4Addr {
+        Ipv4Addr::new(172, 29, 0, 1 + self.range)
     }
 
     /// The addresses of a node's pods.
-    pub(crate) fn pods_of(node: u8) -> String {
-        format!("10.244.{node}.0/24")
+    pub(crate) fn pods_of(&self, node: u8) -> String {
+        format!("10.{}.{node}.0/24", 244 + self.range)
     }
 
     /// The addresses of all pods.
-    pub(crate) const PODS: &str = "10.244.0.0/16";
+    pub(crate) fn pods(&self) -> String {
+        format!("10.{}.0.0/16", 244 + self.range)
+    }
 
     /// The addresses of Services.
-    pub(crate) const SERVICES: &str = "10.96.0.0/16";
+    pub(crate) fn services(&self) -> String {
+        format!("10.{}.0.0/16", 96 + self.range)
+    }
 
     /// The address of the API server's own Service.
-    pub(crate) const API_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+    pub(crate) fn api_service(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 96 + self.range, 0, 1)
+    }
 
     /// The address of the cluster's DNS.
-    pub(crate) const DNS_SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+    pub(crate) fn dns_service(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 96 + self.range, 0, 10)
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +151,14 @@ mod tests {
         for other in ["rsc-ab2-hub", "rsc-ab-n", "rsc-ab-c-hub", "rsc-a-n1", "ab-hub", "rsc-ab"] {
             assert!(!site.owns(other), "{other}");
         }
+    }
+
+    #[test]
+    fn two_that_are_joined_have_no_address_in_common() {
+        let (first, second) = (Site::new("ab").unwrap(), Site::new("ab").unwrap().second().unwrap());
+        assert!(!first.owns(&second.hub()) && !second.owns(&first.hub()));
+        let all = |site: &Site| [site.hosts(), site.pods(), site.services(), site.link_address().to_string()];
+        assert!(all(&first).iter().zip(all(&second)).all(|(first, second)| *first != second));
     }
 
     #[test]
