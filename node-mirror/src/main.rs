@@ -22,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::host_folder::{HostFolder, Outcome};
+use crate::hosts_toml::Addresses;
 use crate::settings::Settings;
 
 /// How often it looks whether an authority or an address has changed. Kubelets take a minute to bring a changed file.
@@ -57,10 +58,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     runtime::warn_if_ignored(&arguments.hosts_dir);
+    let mut addresses = Addresses::default();
     let mut is_first = true;
     loop {
         tokio::select! {
-            _ = tick.tick() => write_all(&settings, arguments, is_first),
+            _ = tick.tick() => write_all(&settings, arguments, &mut addresses, is_first),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -79,12 +81,12 @@ async fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Brings every host up to date. What fails is tried again at the next look.
-fn write_all(settings: &Settings, arguments: &Arguments, is_first: bool) {
+fn write_all(settings: &Settings, arguments: &Arguments, addresses: &mut Addresses, is_first: bool) {
     for host in &settings.hosts {
         let folder = HostFolder::new(&arguments.hosts_dir, &host.name);
-        let written = hosts_toml::files(host).and_then(|files| folder.write(&files, is_first));
+        let written = hosts_toml::files(host, addresses).and_then(|files| folder.write(&files, is_first));
         match written {
-            Ok(Outcome::Written) => info!(host = host.name, "pulls go by way of the mirror"),
+            Ok(Outcome::Written) => info!(host = host.name, "pulls go by way of the mirrors"),
             Ok(Outcome::AsItWas) => {}
             Ok(Outcome::SomebodyElses) if is_first => {}
             Ok(Outcome::SomebodyElses) => warn!(host = host.name, "somebody else has written it: left alone"),

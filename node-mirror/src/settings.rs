@@ -19,7 +19,7 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// Where runtimes go when no mirror has what they want. Without it, to the host itself.
     pub(crate) fallback: Option<String>,
-    /// Asked one after the other.
+    /// Asked one after the other: the nearest first.
     pub(crate) mirrors: Vec<Mirror>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Host {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Mirror {
-    /// Its URL. A name of the cluster's DNS, which nodes cannot ask, is turned into its address.
+    /// Its URL. The name of a Service, which nodes cannot ask for, is turned into its address.
     pub(crate) endpoint: String,
     /// What it is trusted with: `pull` alone, of content by digest, or `resolve` of tags as well.
     pub(crate) capabilities: Vec<Capability>,

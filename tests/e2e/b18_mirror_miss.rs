@@ -1,4 +1,4 @@
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use roadstead_cluster::{Image, repository_root, until};
 use serde_json::json;
 
@@ -32,7 +32,7 @@ async fn run() -> Result<()> {
     watch.lap("the node mirror is on every node");
     run_pod(&world, "miss").await?;
     watch.lap("a pod runs what the mirror answered 404 for");
-    scale_away(&world, &registry).await?;
+    registry.take_away().await?;
     run_pod(&world, "gone").await?;
     watch.lap("a pod runs an image while no replica of the mirror is left");
     nodes.uninstall().await?;
@@ -81,19 +81,4 @@ async fn run_pod(world: &World, name: &str) -> Result<()> {
     });
     world.cluster.api().create("/api/v1/namespaces/b18/pods", &pod).await?;
     world.pod_runs("b18", name).await.map(drop)
-}
-
-/// Takes the mirror away: the Registry is paused, so that nobody brings its replicas back.
-async fn scale_away(world: &World, registry: &Registry<'_>) -> Result<()> {
-    registry.change(json!({"paused": true})).await?;
-    registry
-        .until("is seen paused", |status| status.condition("Paused").is_some_and(|is| is["status"] == "True"))
-        .await?;
-    let path = format!("/apis/apps/v1/namespaces/{}/statefulsets/{}", registry.namespace, registry.name);
-    world.cluster.api().merge(&path, &json!({"spec": {"replicas": 0}})).await?;
-    let gone = async || {
-        ensure!(registry.pods().await?.is_empty(), "there are pods");
-        Ok(())
-    };
-    until("no replica is left", PATIENCE, gone).await
 }

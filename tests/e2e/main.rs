@@ -36,6 +36,7 @@ mod node_mirror;
 mod r01_mirror;
 mod r02_operator_killed;
 mod r03_two_clusters;
+mod r04_nearest_first;
 mod registry;
 mod stopwatch;
 mod wan;

@@ -20,17 +20,19 @@ impl<'a> NodeMirror<'a> {
         host: &str,
         fallback: Option<&str>,
     ) -> Result<Self> {
-        let namespace = format!("{}-nodes", registry.namespace);
+        Self::install_all(world, &[registry], host, fallback).await
+    }
+
+    /// The same with several Registries of one namespace, which are asked in this order.
+    pub(crate) async fn install_all(
+        world: &'a World,
+        registries: &[&Registry<'_>],
+        host: &str,
+        fallback: Option<&str>,
+    ) -> Result<Self> {
+        let namespace = format!("{}-nodes", registries[0].namespace);
         // It mounts a folder of the node, which restricted namespaces do not allow.
         world.namespace(&namespace, "privileged").await?;
-        let map = json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "home-ca", "namespace": namespace},
-            "data": {"ca.crt": registry.authority().await?},
-        });
-        world.cluster.api().apply(&format!("/api/v1/namespaces/{namespace}/configmaps/home-ca"), &map).await?;
-        let endpoint = format!("https://{}.{}.svc:5000", registry.name, registry.namespace);
         let mut helm = world
             .helm("install")?
             .arg(&namespace)
@@ -38,8 +40,21 @@ impl<'a> NodeMirror<'a> {
             .args("--wait --timeout 3m --namespace")
             .arg(&namespace)
             .args("--set image.repository=lab.local/roadstead --set image.tag=dev --set image.pullPolicy=Never")
-            .args(&format!("--set hosts[0].host={host} --set hosts[0].mirrors[0].endpoint={endpoint}"))
-            .args("--set hosts[0].mirrors[0].authority.configMap=home-ca");
+            .args(&format!("--set hosts[0].host={host}"));
+        for (number, registry) in registries.iter().enumerate() {
+            let authority = format!("{}-ca", registry.name);
+            let map = json!({
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": authority, "namespace": namespace},
+                "data": {"ca.crt": registry.authority().await?},
+            });
+            world.cluster.api().apply(&format!("/api/v1/namespaces/{namespace}/configmaps/{authority}"), &map).await?;
+            let endpoint = format!("https://{}.{}.svc:5000", registry.name, registry.namespace);
+            let mirror = format!("hosts[0].mirrors[{number}]");
+            helm = helm.args(&format!("--set {mirror}.endpoint={endpoint}"));
+            helm = helm.args(&format!("--set {mirror}.authority.configMap={authority}"));
+        }
         if let Some(fallback) = fallback {
             helm = helm.args(&format!("--set hosts[0].fallback={fallback}"));
         }

@@ -95,10 +95,24 @@ impl<'a> Registry<'a> {
         let mut pods = self.world.cluster.api().list(&path).await?;
         pods.retain(|pod| {
             let owners = pod["metadata"]["ownerReferences"].as_array();
-            owners.into_iter().flatten().any(|owner| owner["kind"] == "StatefulSet")
+            owners.into_iter().flatten().any(|owner| owner["kind"] == "StatefulSet" && owner["name"] == self.name)
         });
         pods.sort_by_key(|pod| pod["metadata"]["name"].to_string());
         Ok(pods)
+    }
+
+    /// Takes its replicas away: it is paused, so that nobody brings them back.
+    pub(crate) async fn take_away(&self) -> Result<()> {
+        self.change(json!({"paused": true})).await?;
+        self.until("is seen paused", |status| status.condition("Paused").is_some_and(|is| is["status"] == "True"))
+            .await?;
+        let path = format!("/apis/apps/v1/namespaces/{}/statefulsets/{}", self.namespace, self.name);
+        self.world.cluster.api().merge(&path, &json!({"spec": {"replicas": 0}})).await?;
+        let gone = async || {
+            ensure!(self.pods().await?.is_empty(), "there are pods");
+            Ok(())
+        };
+        until(&format!("no replica of {} is left", self.name), PATIENCE, gone).await
     }
 
     /// The address that pods and nodes reach it by.
