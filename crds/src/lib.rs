@@ -9,8 +9,10 @@
 
 #![allow(unreachable_pub, reason = "the schema's derive makes a public type beside each")]
 
+mod bootstrap;
 mod definition;
 mod expose;
+mod frontends;
 mod mirror;
 mod pod;
 mod registry;
@@ -18,11 +20,13 @@ mod status;
 mod storage;
 mod tls;
 
+pub use bootstrap::{Bootstrap, Restore};
 pub use definition::{definition, yaml};
-pub use expose::{Expose, Service, ServiceType};
+pub use expose::{Expose, Gateway, GatewayTls, Ingress, ParentRef, Service, ServiceType};
+pub use frontends::{Frontends, FrontendsStatus};
 pub use mirror::{ConfigMapRef, Mirror, MirrorStatus, Placement, Upstream, UpstreamStatus};
 pub use pod::{Amounts, PodOverlay, Resources, SecretRef, Toleration};
 pub use registry::{Anonymous, Auth, DeletionPolicy, Registry, RegistrySpec};
 pub use status::{Consensus, Member, ObjectRef, RegistryStatus, Role};
 pub use storage::{MetadataVolume, S3, Storage};
-pub use tls::{Tls, TlsProvider};
+pub use tls::{IssuerKind, IssuerRef, Tls, TlsProvider};

@@ -4,7 +4,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Expose, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resources, SecretRef, Storage, Tls, Upstream};
+use crate::{
+    Bootstrap, Expose, Frontends, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resources, SecretRef, Storage,
+    Tls, Upstream,
+};
 
 /// An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,6 +20,11 @@ use crate::{Expose, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resource
     namespaced,
     status = "RegistryStatus",
     derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.frontends.replicas",
+        status_replicas_path = ".status.frontends.replicas",
+        label_selector_path = ".status.frontends.selector"
+    ),
     doc = "An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 40")
         .message("`metadata.name` must be a DNS label of at most 40 characters that begins with a letter"),
@@ -38,12 +46,17 @@ use crate::{Expose, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resource
 #[x_kube(validation = ("!has(self.upstream) || !has(self.mirrors) || size(self.mirrors) == 0", "`mirrors` must not be set with `upstream`: they are declared at home"))]
 #[x_kube(validation = ("!has(self.mirrors) || size(self.mirrors) == 0 || self.tls.provider != 'Disabled'", "`mirrors` must not be set with `tls.provider: Disabled`: their tokens would travel unprotected"))]
 #[x_kube(validation = ("!has(self.mirrors) || self.mirrors.all(mirror, !has(mirror.storage) || mirror.storage.s3.bucket != self.storage.s3.bucket || mirror.storage.s3.prefix != self.storage.s3.prefix || (has(mirror.storage.s3.endpoint) ? mirror.storage.s3.endpoint : '') != (has(self.storage.s3.endpoint) ? self.storage.s3.endpoint : ''))", "`mirrors[].storage` must be another bucket or prefix than `storage`"))]
+#[x_kube(validation = ("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)", "`bootstrap` must not change: a registry begins once"))]
 pub struct RegistrySpec {
     /// How many replicas have a vote: 1, 3, 5 or 7. Of 3, one may be lost at any time and nothing is; of 5, two.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 7))]
     #[x_kube(validation = ("self in [1, 3, 5, 7]", "`replicas` must be 1, 3, 5 or 7: an even number survives no more losses than one less"))]
     pub replicas: i32,
+
+    /// Replicas without a vote, beside those.
+    #[serde(default)]
+    pub frontends: Frontends,
 
     /// The image that the replicas run. Without it, the one that the operator brought when it first saw this registry: an
     /// upgrade of the operator restarts no replica.
@@ -63,6 +76,10 @@ pub struct RegistrySpec {
     /// The volume of each replica, for its log and its state.
     #[serde(default)]
     pub metadata_volume: MetadataVolume,
+
+    /// What it begins with, when there are no volumes yet: nothing, or what is in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bootstrap: Option<Bootstrap>,
 
     /// How clients reach it: HTTPS with a certificate of the operator's making unless said otherwise.
     #[serde(default)]

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{MirrorStatus, UpstreamStatus};
+use crate::{FrontendsStatus, MirrorStatus, UpstreamStatus};
 
 /// What is so.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,10 @@ pub struct RegistryStatus {
     /// Those of them that serve.
     #[serde(default)]
     pub ready_replicas: i32,
+
+    /// Replicas without a vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frontends: Option<FrontendsStatus>,
 
     /// The image that replicas run unless the spec names another.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,10 +10,11 @@ use crate::SecretRef;
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("(self.provider == 'Secret') == has(self.secretRef)", "`secretRef` must be set with `provider: Secret`, and only then"))]
-#[x_kube(validation = ("self.provider == 'SelfSigned' || !has(self.names) || size(self.names) == 0", "`names` must be empty unless `provider` is `SelfSigned`: a given certificate has its own names"))]
+#[x_kube(validation = ("self.provider in ['SelfSigned', 'CertManager'] || !has(self.names) || size(self.names) == 0", "`names` must be empty unless `provider` is `SelfSigned` or `CertManager`: a given certificate has its own names"))]
+#[x_kube(validation = ("(self.provider == 'CertManager') == has(self.issuerRef)", "`issuerRef` must be set with `provider: CertManager`, and only then"))]
 pub struct Tls {
-    /// Who makes the certificate: `SelfSigned`, by a CA of the registry's own that the status names; `Secret`, somebody
-    /// else; `Disabled`, nobody, and passwords and images travel unprotected.
+    /// Who makes the certificate: `SelfSigned`, by a CA of the registry's own that the status names; `CertManager`, by an
+    /// issuer of cert-manager, which must be installed; `Secret`, somebody else; `Disabled`, nobody, and passwords and images travel unprotected.
     #[serde(default)]
     pub provider: TlsProvider,
 
@@ -21,7 +22,12 @@ pub struct Tls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
 
-    /// Further host names and IP addresses that the certificate is for.
+    /// By whom cert-manager has it made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<IssuerRef>,
+
+    /// Further host names and IP addresses that the certificate is for. With `CertManager`, the only ones but those of `expose`,
+    /// since public issuers know none of the cluster's; without any, the Service's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
@@ -37,8 +43,32 @@ pub enum TlsProvider {
     /// The operator, by a CA of the registry's own.
     #[default]
     SelfSigned,
+    /// cert-manager.
+    CertManager,
     /// Somebody else.
     Secret,
     /// Plain HTTP.
     Disabled,
+}
+
+/// An issuer of cert-manager.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// `Issuer`, of the same namespace, or `ClusterIssuer`.
+    #[serde(default)]
+    pub kind: IssuerKind,
+}
+
+/// A kind of issuer.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IssuerKind {
+    /// Of the same namespace.
+    #[default]
+    Issuer,
+    /// Of the whole cluster.
+    ClusterIssuer,
 }

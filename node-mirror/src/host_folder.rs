@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -71,8 +71,10 @@ impl HostFolder {
             made_folder,
         };
         self.put(RECORD, &serde_json::to_vec(&record)?)?;
-        if found.is_some() && !is_ours {
+        // Where the record is lost, what is aside is what was found, and what is in its place is ours.
+        if found.is_some() && !is_ours && (known.is_some() || !self.path(BEFORE).exists()) {
             fs::rename(self.path(hosts_toml::NAME), self.path(BEFORE))?;
+            self.sync()?;
         }
         for (name, content) in files {
             self.put(name, content)?;
@@ -82,9 +84,32 @@ impl HostFolder {
         Ok(Outcome::Written)
     }
 
+    /// The hosts below `hosts_dir` that something was written for.
+    pub(crate) fn written(hosts_dir: &Path) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(hosts_dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).with_context(|| format!("{} cannot be read", hosts_dir.display())),
+        };
+        let mut hosts = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.path().join(RECORD).exists() {
+                hosts.extend(entry.file_name().into_string().ok());
+            }
+        }
+        Ok(hosts)
+    }
+
     /// Puts back what was found. `false` if somebody has changed it since: then theirs stays.
     pub(crate) fn restore(&self) -> Result<bool> {
-        let Some(record) = self.record()? else { return Ok(true) };
+        let Some(record) = self.record()? else {
+            if self.path(BEFORE).exists() {
+                fs::rename(self.path(BEFORE), self.path(hosts_toml::NAME))?;
+                self.remove(RECORD)?;
+            }
+            return Ok(true);
+        };
         let found = self.read(hosts_toml::NAME)?;
         let is_theirs = found.as_ref().is_some_and(|found| !record.ours.contains(&hash(found)));
         if is_theirs {
@@ -111,7 +136,7 @@ impl HostFolder {
     }
 
     fn record(&self) -> Result<Option<Record>> {
-        // A damaged one is as none: what is there is then taken for found.
+        // A damaged one is as none.
         Ok(self.read(RECORD)?.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
@@ -127,11 +152,22 @@ impl HostFolder {
         }
     }
 
-    /// Writes a file so that others see all of it or the former one.
+    /// Writes a file so that others see all of it or the former one, also after a loss of power.
     fn put(&self, name: &str, content: &[u8]) -> Result<()> {
         let beside = self.path(&format!("{name}.partial"));
-        fs::write(&beside, content).with_context(|| format!("{} cannot be written", beside.display()))?;
-        Ok(fs::rename(beside, self.path(name))?)
+        let write = || -> std::io::Result<()> {
+            let mut file = fs::File::create(&beside)?;
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        write().with_context(|| format!("{} cannot be written", beside.display()))?;
+        fs::rename(beside, self.path(name))?;
+        self.sync()
+    }
+
+    /// Makes the names in the folder durable.
+    fn sync(&self) -> Result<()> {
+        Ok(fs::File::open(&self.folder)?.sync_all()?)
     }
 
     fn remove(&self, name: &str) -> Result<()> {
@@ -210,6 +246,33 @@ mod tests {
         assert_eq!(host.write(&files("2"), true).unwrap(), Outcome::Written);
         assert!(host.restore().unwrap());
         assert_eq!(fs::read(host.path(hosts_toml::NAME)).unwrap(), b"theirs");
+    }
+
+    /// After a loss of power that left an empty record, what was found is neither overwritten nor lost.
+    #[test]
+    fn without_its_record_what_is_aside_stays_what_was_found() {
+        for again in [true, false] {
+            let root = tempfile::tempdir().unwrap();
+            let host = HostFolder::new(root.path(), "a");
+            fs::create_dir(&host.folder).unwrap();
+            fs::write(host.path(hosts_toml::NAME), "found").unwrap();
+            host.write(&files("1"), true).unwrap();
+            fs::write(host.path(RECORD), "").unwrap();
+            if again {
+                host.write(&files("2"), true).unwrap();
+            }
+            assert!(host.restore().unwrap());
+            assert_eq!(fs::read(host.path(hosts_toml::NAME)).unwrap(), b"found");
+        }
+    }
+
+    #[test]
+    fn hosts_that_something_was_written_for_are_found() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(HostFolder::written(&root.path().join("nothing")).unwrap().is_empty());
+        fs::create_dir(root.path().join("theirs")).unwrap();
+        HostFolder::new(root.path(), "a").write(&files("1"), true).unwrap();
+        assert_eq!(HostFolder::written(root.path()).unwrap(), ["a"]);
     }
 
     /// Killed after any step, the next one to start puts back what the first one found.

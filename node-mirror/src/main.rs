@@ -11,7 +11,7 @@ mod hosts_toml;
 mod runtime;
 mod settings;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -58,6 +58,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     runtime::warn_if_ignored(&arguments.hosts_dir);
+    put_back_others(&settings, &arguments.hosts_dir)?;
     let mut addresses = Addresses::default();
     let mut is_first = true;
     loop {
@@ -78,6 +79,17 @@ async fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     restored
+}
+
+/// Puts back what was found for hosts that the settings have no more: whoever wrote them may have been killed.
+fn put_back_others(settings: &Settings, hosts_dir: &Path) -> Result<()> {
+    for name in HostFolder::written(hosts_dir)? {
+        if settings.hosts.iter().all(|host| host.name != name) {
+            HostFolder::new(hosts_dir, &name).restore()?;
+            info!(host = name, "put back what was found, since the settings have it no more");
+        }
+    }
+    Ok(())
 }
 
 /// Brings every host up to date. What fails is tried again at the next look.

@@ -81,6 +81,16 @@ pub(crate) struct Members {
     pub cluster: Uuid,
     pub leader: Option<u64>,
     pub members: Vec<Member>,
+    /// Who answers.
+    pub this: This,
+    /// The newest entry that it has.
+    pub last_log_index: u64,
+}
+
+/// Who answers `GET /admin/v1/members`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct This {
+    pub node: u64,
 }
 
 /// One of them.

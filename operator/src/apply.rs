@@ -48,7 +48,11 @@ impl Objects<'_> {
 
     /// An object as it is.
     pub(crate) async fn get(&self, kind: Kind, name: &str) -> Result<Option<Value>, kube::Error> {
-        let found = self.api(kind).get_opt(name).await?;
+        let found = match self.api(kind).get_opt(name).await {
+            // Of a kind that the cluster does not have, there is none.
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            found => found?,
+        };
         Ok(found.and_then(|object| serde_json::to_value(object).ok()))
     }
 

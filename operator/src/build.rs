@@ -5,11 +5,15 @@
 //! ```
 
 mod disruption_budget;
+mod errand;
+mod exposure;
+mod frontends;
 #[cfg(test)]
 pub(crate) mod golden;
 mod mirror;
 mod network_policy;
 mod object;
+mod part;
 mod peers;
 mod pod;
 mod service;
@@ -20,9 +24,13 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use disruption_budget::disruption_budget;
+pub(crate) use errand::{ERRAND, Errand, errand, first_volume};
+pub(crate) use exposure::{EXPOSURES, certificate, exposures, host};
+pub(crate) use frontends::frontends;
 pub(crate) use mirror::{HOME, Join, home_endpoint, home_hosts, join, join_name, mirror};
 pub(crate) use network_policy::network_policy;
-pub(crate) use object::{INPUTS, Kind, Object, selector};
+pub(crate) use object::{INPUTS, Kind, Object};
+pub(crate) use part::Part;
 pub(crate) use peers::{PEER_PORT, peer_name, peers, pod_name};
 pub(crate) use pod::CREDENTIALS;
 pub(crate) use service::{PORT, endpoint, service};
@@ -65,6 +73,11 @@ impl Wish {
     /// Voters that are wanted.
     pub(crate) fn voters(&self) -> u32 {
         u32::try_from(self.spec.replicas).unwrap_or(1).max(1)
+    }
+
+    /// Replicas without a vote that are wanted.
+    pub(crate) fn frontends(&self) -> u32 {
+        u32::try_from(self.spec.frontends.replicas).unwrap_or(0)
     }
 
     /// What of the wish a replica must be restarted for. What the operator makes of it may change with its release, and

@@ -7,21 +7,28 @@
 //!    build        the objects                                  (no client, cannot fail)
 //!    apply        those that differ                            (client)
 //!    observe      pods, volumes, and what replicas say         (client, admin API)
-//!    plan, act    one step                                     (client, admin API)
+//!    errand       restoring or recovering, where people ask for it  (client)
+//!    plan, act    or else one step                             (client, admin API)
 //!    status       what is so, if that is something else        (client)
 //! ```
 
 mod act;
 mod context;
 mod dereference;
+mod drain;
+mod errand;
+mod expose;
+mod frontends;
 mod join;
 mod lag;
+mod loss;
 mod mirrors;
 mod observe;
 mod reconcile;
 mod regions;
 mod secure;
 mod status;
+mod trouble;
 mod watch;
 
 pub(crate) use context::Context;

@@ -1,8 +1,10 @@
 //! One operator acts at a time: the one that holds the Lease.
 //!
 //! Whoever holds it renews it; whoever does not watches whether its holder does, by its own clock alone. A holder that
-//! could not renew for [`GIVE_UP`], which is less than others wait, ends its process: so no two ever act at once, however
-//! wrong their clocks are.
+//! could not renew for [`GIVE_UP`], which is less than others wait, ends its process: so no two go on acting, however wrong
+//! their clocks are. A request that was on its way when its process was suspended may still arrive late. So what cannot be
+//! undone names what it is meant for: pods and volumes are deleted by their uid, and members by their node's number, which
+//! is nobody else's.
 
 use std::time::Duration;
 

@@ -19,6 +19,7 @@ mod health;
 mod lease;
 mod metrics;
 mod plan;
+mod rotation;
 mod secrets;
 
 pub use cli::run;

@@ -11,6 +11,7 @@
 //!   with several voters are evicted, which their disruption budget may refuse.
 //! * Node ids are given by the cluster, to volumes; an ordinal says only where a replica runs.
 
+mod frontends;
 mod roll;
 mod step;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+pub(crate) use frontends::{Frontend, Frontends, Tending, tend};
 pub(crate) use step::{Plan, Step, Wait};
 
 /// The most replicas with a vote.
@@ -100,6 +102,16 @@ pub(crate) struct Member {
 impl Group {
     pub(crate) fn voters(&self) -> impl Iterator<Item = (u64, &Member)> {
         self.members.iter().filter(|(_, member)| member.is_voter).map(|(node, member)| (*node, member))
+    }
+
+    /// Voters that the leader hears, itself among them.
+    pub(crate) fn in_contact(&self) -> usize {
+        self.voters().filter(|(_, member)| member.is_in_contact).count()
+    }
+
+    /// Whether those are enough to agree.
+    pub(crate) fn has_quorum(&self) -> bool {
+        self.in_contact() > self.voters().count() / 2
     }
 
     /// Whether the voters without `node` could go on alone.

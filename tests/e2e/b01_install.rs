@@ -21,7 +21,7 @@ async fn run() -> Result<()> {
     let world = World::attach();
     // As bare as it was, whatever ran before.
     world.helm("uninstall roadstead --ignore-not-found --wait --namespace")?.arg(OPERATOR).output().await?;
-    world.remove_namespace(OPERATOR).await?;
+    world.clear_namespace(OPERATOR).await?;
     world.namespace("b01", "restricted").await?;
     watch.lap("the cluster is bare: no operator, a namespace with a bucket's Secret");
 

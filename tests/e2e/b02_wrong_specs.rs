@@ -62,6 +62,13 @@ fn wrong_specs() -> Vec<(Value, &'static str)> {
         (json!({"expose": {"service": {"nodePort": 30000}}}), "`nodePort` must not be set"),
         (json!({"expose": {"service": {"type": "NodePort", "nodePort": 70000}}}), "spec.expose.service.nodePort"),
         (json!({"deletionPolicy": "Keep"}), "spec.deletionPolicy"),
+        (json!({"bootstrap": {"restore": {"sequence": -1}}}), "spec.bootstrap.restore.sequence"),
+        (json!({"bootstrap": {"restore": {"time": "yesterday"}}}), "spec.bootstrap.restore.time"),
+        (json!({"bootstrap": {"restore": {"history": "the last one"}}}), "spec.bootstrap.restore.history"),
+        (
+            json!({"bootstrap": {"restore": {"sequence": 1, "time": "2026-07-01T12:00:00Z"}}}),
+            "`sequence` must not be set together",
+        ),
         (json!({"paused": "yes"}), "spec.paused"),
         (json!({"resources": {"requests": {"cpu": "a lot"}}}), "spec.resources.requests.cpu"),
         (json!({"resources": {"limits": {"memory": "0"}}}), "spec.resources.limits.memory"),
@@ -144,6 +151,23 @@ fn wrong_mirrors() -> Vec<(Value, &'static str)> {
     ]
 }
 
+/// The same, of what leads to the registry and multiplies it.
+fn wrong_ways() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({"expose": {"ingress": {"host": "Not A Host"}}}), "spec.expose.ingress.host"),
+        (json!({"expose": {"ingress": {"className": "nginx"}}}), "spec.expose.ingress.host"),
+        (json!({"expose": {"gateway": {"host": "a.example", "parentRefs": []}}}), "spec.expose.gateway.parentRefs"),
+        (
+            json!({"expose": {"ingress": {"host": "a.example"}, "gateway": {"host": "a.example", "parentRefs": [{"name": "edge"}]}}}),
+            "`ingress` must not be set together",
+        ),
+        (json!({"tls": {"provider": "CertManager"}}), "`issuerRef` must be set"),
+        (json!({"tls": {"issuerRef": {"name": "public"}}}), "`issuerRef` must be set"),
+        (json!({"frontends": {"replicas": 65}}), "spec.frontends.replicas"),
+        (json!({"frontends": {"replicas": -1}}), "spec.frontends.replicas"),
+    ]
+}
+
 async fn run() -> Result<()> {
     let mut watch = Stopwatch::start("2 wrong specs are refused at admission, without a webhook");
     let world = World::with_operator().await;
@@ -152,7 +176,7 @@ async fn run() -> Result<()> {
     let registry = Registry::new(&world, "b02", "wrong");
     let api = world.cluster.api();
     let list = "/apis/roadstead.dev/v1alpha1/namespaces/b02/registries?fieldValidation=Strict";
-    let specs = wrong_specs();
+    let specs = [wrong_specs(), wrong_ways()].concat();
     let mut problems = Vec::new();
     for (patch, names) in &specs {
         let mut object = registry.eight_lines();
@@ -187,6 +211,7 @@ async fn run() -> Result<()> {
             json!({"region": "us", "upstream": {"credentialsSecretRef": {"name": "join"}}}),
             "`upstream` must not be set or taken away later",
         ),
+        (json!({"bootstrap": {"restore": {}}}), "`bootstrap` must not change"),
     ];
     for (change, names) in changes {
         let Err(error) = registry.change(change.clone()).await else { anyhow::bail!("{change} was taken") };

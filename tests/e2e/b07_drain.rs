@@ -45,6 +45,8 @@ async fn both(world: &World, registry: &Registry<'_>, first: u8, second: u8) -> 
     let on_second = replicas.iter().filter(|pod| pod["spec"]["nodeName"] == Site::node_name(second).as_str());
     let stays = on_second.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).count();
     ensure!(stays == 1, "the second drain did not wait: {stays} replicas stay on node {second}");
+    let why = registry.event("DrainWaits").await?;
+    ensure!(why.contains(&Site::node_name(second)) && why.contains("serves again"), "it is told why: {why}");
     uncordon(world, first).await?;
     drain(world, second).await.context("the second drain goes on once it is safe")
 }

@@ -12,6 +12,12 @@ use crate::world::{OPERATOR, World};
 /// What the operator does not do in this time, it does not do.
 const WATCHED: Duration = Duration::from_mins(1);
 
+/// Of the time that is watched.
+const QUARTERS: u32 = 4;
+
+/// After so many, there has been no time without writes.
+const MOST_QUARTERS: u32 = 20;
+
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b11_in_steady_state_nothing_is_written_but_the_lease() {
@@ -30,23 +36,35 @@ async fn run() -> Result<()> {
     in_sync(&Registry::new(&world, "b11", "home-near")).await?;
     watch.lap("and a mirror that is in sync");
     // Once it has nothing left to say of how it came to be so.
-    let mut tick = tokio::time::interval(WATCHED / 4);
+    // A pod that is slow to answer its probe on a busy machine is written of, rightly; what is written again and again leaves
+    // no such minute.
+    let mut tick = tokio::time::interval(WATCHED / QUARTERS);
     tick.tick().await;
-    tick.tick().await;
-    let before = writes(&world)?;
-    for _ in 0..4 {
+    let (mut quiet, mut quarters, mut leases) = (0, 0, 0);
+    let mut before = writes(&world)?;
+    while quiet < QUARTERS {
         tick.tick().await;
+        quarters += 1;
+        let after = writes(&world)?;
+        let (of_the_lease, others) = between(&before, &after);
+        (quiet, leases) = if others.is_empty() { (quiet + 1, leases + of_the_lease) } else { (0, 0) };
+        ensure!(quarters < MOST_QUARTERS, "no minute without writes, at last of {others:?}");
+        before = after;
     }
-    let after = writes(&world)?;
-    let new = after.into_iter().filter_map(|(what, count)| {
-        let more = count - before.get(&what).copied().unwrap_or_default();
-        (more > 0).then_some((what, more))
-    });
-    let (leases, others): (BTreeMap<_, _>, BTreeMap<_, _>) = new.partition(|(what, _)| what.contains(" leases/"));
-    watch.lap(&format!("{} writes of the Lease, and {others:?}", leases.values().sum::<usize>()));
-    ensure!(!leases.is_empty(), "the audit log has none of the operator's writes");
-    ensure!(others.is_empty(), "written in {WATCHED:?}: {others:?}");
+    watch.lap(&format!("in {WATCHED:?} {leases} writes of the Lease, and no other"));
+    ensure!(leases > 0, "the audit log has none of the operator's writes");
     world.remove_namespace("b11").await
+}
+
+/// How often the Lease was written in between, and what else was.
+fn between(before: &BTreeMap<String, usize>, after: &BTreeMap<String, usize>) -> (usize, BTreeMap<String, usize>) {
+    let more = |(what, count): (&String, &usize)| {
+        let more = count - before.get(what).copied().unwrap_or_default();
+        (more > 0).then(|| (what.clone(), more))
+    };
+    let (leases, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        after.iter().filter_map(more).partition(|(what, _)| what.contains(" leases/"));
+    (leases.values().sum(), others)
 }
 
 /// What the operator has written so far, by the audit log.

@@ -29,7 +29,7 @@ async fn run() -> Result<()> {
         ("get", "secrets", "default", false),
         ("list", "registries.roadstead.dev", "default", false),
         ("update", "registries.roadstead.dev", "b19", false),
-        ("create", "pods/exec", "b19", false),
+        ("create", "pods --subresource=exec", "b19", false),
         ("list", "nodes", "", false),
     ] {
         let question =

@@ -49,11 +49,15 @@ impl<'a> Registry<'a> {
         format!("/apis/roadstead.dev/v1alpha1/namespaces/{}/registries/{}", self.namespace, self.name)
     }
 
-    /// Makes its namespace and itself, and waits until it is ready.
+    /// Makes its namespace and itself, and waits until it is ready, and all of its replicas vote and serve.
     pub(crate) async fn create(&self) -> Result<()> {
         self.world.namespace(self.namespace, "restricted").await?;
         self.apply(&self.eight_lines()).await?;
-        self.is_ready().await.map(drop)
+        self.until("has three voters that serve", |status| {
+            status.is_ready() && status.voters() == "3/3" && status.0["status"]["readyReplicas"] == 3
+        })
+        .await
+        .map(drop)
     }
 
     pub(crate) async fn apply(&self, object: &Value) -> Result<()> {
@@ -113,6 +117,19 @@ impl<'a> Registry<'a> {
             Ok(())
         };
         until(&format!("no replica of {} is left", self.name), PATIENCE, gone).await
+    }
+
+    /// Waits for an Event of this reason about it, and gives what it says.
+    pub(crate) async fn event(&self, reason: &str) -> Result<String> {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.namespace);
+        until(&format!("{}/{} has an Event {reason}", self.namespace, self.name), PATIENCE, async || {
+            let events = self.world.cluster.api().list(&path).await?;
+            let is_it = |event: &&Value| event["reason"] == reason && event["regarding"]["name"] == self.name;
+            let told: BTreeSet<String> = events.iter().map(|event| event["reason"].to_string()).collect();
+            let found = events.iter().rev().find(is_it).with_context(|| format!("there are {told:?}"))?;
+            Ok(found["note"].as_str().unwrap_or_default().to_owned())
+        })
+        .await
     }
 
     /// The address that pods and nodes reach it by.

@@ -50,7 +50,7 @@ impl World {
     /// Makes a namespace with pods that are restricted, and the Secret of the bucket in it. What an earlier run left
     /// there is deleted first.
     pub(crate) async fn namespace(&self, name: &str, security: &str) -> Result<()> {
-        self.remove_namespace(name).await?;
+        self.clear_namespace(name).await?;
         let path = format!("/api/v1/namespaces/{name}");
         let labels = json!({"pod-security.kubernetes.io/enforce": security});
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
@@ -64,8 +64,21 @@ impl World {
         self.cluster.api().apply(&format!("{path}/secrets/bucket"), &secret).await.map(drop)
     }
 
-    /// Deletes a namespace, and waits until it and all in it are gone.
+    /// Deletes a namespace, and waits until no pod of it is left. Kubernetes takes some more time to delete the rest, which is
+    /// nobody's concern.
     pub(crate) async fn remove_namespace(&self, name: &str) -> Result<()> {
+        let path = format!("/api/v1/namespaces/{name}");
+        self.cluster.api().delete(&path).await?;
+        let ended = async || {
+            let pods = self.cluster.api().list(&format!("{path}/pods")).await?;
+            ensure!(pods.is_empty(), "there are {} pods", pods.len());
+            Ok(())
+        };
+        until(&format!("no pod of {name} is left"), PATIENCE, ended).await
+    }
+
+    /// Waits until a namespace that an earlier run has deleted, or left, and all in it are gone.
+    pub(crate) async fn clear_namespace(&self, name: &str) -> Result<()> {
         let path = format!("/api/v1/namespaces/{name}");
         self.cluster.api().delete(&path).await?;
         let gone = async || {

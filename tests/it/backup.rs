@@ -206,6 +206,7 @@ async fn a_store_is_one_registrys() {
     shipped(&registry).await;
     let (status, log) = Setup::s3(&s3).refuses().await;
     assert!(!status.success());
+    assert_eq!(status.code(), Some(5), "whoever starts it is told that starting it again does not help");
     assert!(log.contains("it belongs to another registry") && log.contains("roadstead restore"), "{log}");
     let beside = Setup::s3(&s3).flag("--s3-prefix", "beside").start().await;
     beside.client().push_image("team/app", "v1", &image(2)).await;

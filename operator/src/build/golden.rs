@@ -5,7 +5,10 @@ use std::path::Path;
 use roadstead_crds::{Registry, yaml};
 use serde_json::json;
 
-use super::{Join, Object, UpstreamWish, Wish, disruption_budget, join, mirror, objects, stateful_set};
+use super::{
+    Errand, Join, Object, UpstreamWish, Wish, certificate, disruption_budget, errand, exposures, first_volume,
+    frontends, join, mirror, objects, stateful_set,
+};
 
 /// The shortest Registry.
 pub(crate) fn wish() -> Wish {
@@ -125,6 +128,37 @@ fn golden_objects() {
 }
 
 #[test]
+fn golden_additions() {
+    let passthrough = of(&json!({
+        "storage": { "s3": { "bucket": "images", "region": "eu-central-1" } },
+        "tls": { "provider": "CertManager", "issuerRef": { "name": "public", "kind": "ClusterIssuer" } },
+        "expose": {
+            "service": { "type": "LoadBalancer" },
+            "gateway": { "host": "images.example.com", "parentRefs": [{ "name": "edge", "namespace": "edge" }] },
+        },
+    }));
+    let mut terminated = wish();
+    let gateway = json!({ "host": "images.example.com", "parentRefs": [{ "name": "edge" }], "tls": "Terminate" });
+    terminated.spec.expose.gateway = serde_json::from_value(gateway).unwrap();
+    let mut by_ingress = wish();
+    let ingress = json!({
+        "host": "images.example.com", "className": "nginx", "tlsSecretRef": { "name": "images" },
+        "annotations": { "nginx.ingress.kubernetes.io/proxy-body-size": "10g" },
+    });
+    by_ingress.spec.expose.ingress = serde_json::from_value(ingress).unwrap();
+    let exposed = [&passthrough, &terminated, &by_ingress].into_iter().flat_map(exposures);
+    let names = ["images.example.com", "10.0.0.7"].map(str::to_owned);
+    check("exposed.yaml", &exposed.chain(certificate(&passthrough, &names)).collect::<Vec<_>>());
+    let restore = Errand::Restore { options: vec!["--sequence".to_owned(), "57".to_owned()] };
+    let recover = Errand::Recover { ordinal: 2, cluster: "00000000-0000-0000-0000-000000000007".to_owned() };
+    let mut with_frontends = wish();
+    with_frontends.spec.frontends.replicas = 5;
+    check("frontends.yaml", &frontends(&with_frontends));
+    let errands = [first_volume(&wish()), errand(&wish(), &restore), errand(&talkative(), &recover)];
+    check("errands.yaml", &errands);
+}
+
+#[test]
 fn a_mirror_is_restarted_for_another_home_and_not_for_another_token() {
     let inputs = mirror_wish().inputs();
     let mut other = mirror_wish();
@@ -146,6 +180,7 @@ fn a_replica_is_restarted_for_what_concerns_it_alone() {
         wish.inputs()
     };
     assert_eq!(with(|wish| wish.spec.replicas = 5), inputs);
+    assert_eq!(with(|wish| wish.spec.frontends.replicas = 5), inputs);
     assert_eq!(with(|wish| wish.spec.metadata_volume.size = "20Gi".to_owned()), inputs);
     assert_eq!(with(|wish| wish.spec.tls.names = vec!["images.example.com".to_owned()]), inputs);
     assert_ne!(with(|wish| wish.image = "other".to_owned()), inputs);

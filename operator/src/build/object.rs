@@ -1,10 +1,10 @@
 //! An object as it is to be.
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::{Ingress, NetworkPolicy};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::ApiResource;
+use kube::api::{ApiResource, GroupVersionKind};
 use roadstead_crds::Registry;
 use serde_json::{Value, json};
 
@@ -19,21 +19,35 @@ pub(crate) const INPUTS: &str = "roadstead.dev/inputs";
 /// The kinds that are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    BackendTlsPolicy,
+    Certificate,
     ConfigMap,
+    HttpRoute,
+    Ingress,
     NetworkPolicy,
+    PersistentVolumeClaim,
+    Pod,
     PodDisruptionBudget,
     Registry,
     Secret,
     Service,
     ServiceAccount,
     StatefulSet,
+    TlsRoute,
 }
 
 impl Kind {
     pub(crate) fn resource(self) -> ApiResource {
         match self {
+            Self::BackendTlsPolicy => of("gateway.networking.k8s.io", "v1", "BackendTLSPolicy", "backendtlspolicies"),
+            Self::Certificate => of("cert-manager.io", "v1", "Certificate", "certificates"),
+            Self::HttpRoute => of("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes"),
+            Self::Ingress => ApiResource::erase::<Ingress>(&()),
+            Self::TlsRoute => of("gateway.networking.k8s.io", "v1", "TLSRoute", "tlsroutes"),
             Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
             Self::NetworkPolicy => ApiResource::erase::<NetworkPolicy>(&()),
+            Self::PersistentVolumeClaim => ApiResource::erase::<PersistentVolumeClaim>(&()),
+            Self::Pod => ApiResource::erase::<Pod>(&()),
             Self::PodDisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
             Self::Registry => ApiResource::erase::<Registry>(&()),
             Self::Secret => ApiResource::erase::<Secret>(&()),
@@ -42,6 +56,11 @@ impl Kind {
             Self::StatefulSet => ApiResource::erase::<StatefulSet>(&()),
         }
     }
+}
+
+/// A kind that not every cluster has.
+fn of(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
 }
 
 /// An object as it is to be: only what the operator decides is in it.
@@ -96,13 +115,9 @@ pub(super) fn labels(wish: &Wish) -> Value {
     })
 }
 
-/// Which pods are the registry's replicas.
-pub(crate) fn selector(name: &str) -> Value {
-    json!({
-        "app.kubernetes.io/name": "roadstead",
-        "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/component": "replica",
-    })
+/// Which pods are the registry's, with a vote or without.
+pub(crate) fn everybody(name: &str) -> Value {
+    json!({ "app.kubernetes.io/name": "roadstead", "app.kubernetes.io/instance": name })
 }
 
 /// Puts the fields of `from` into `into`, and those of objects into theirs.

@@ -3,8 +3,8 @@
 use roadstead_crds::{Amounts, Anonymous, TlsProvider};
 use serde_json::{Value, json};
 
-use super::object::{INPUTS, labels, merge, selector};
-use super::{PEER_PORT, PORT, Wish, peer_name, pod_name};
+use super::object::{INPUTS, labels, merge};
+use super::{PEER_PORT, PORT, Part, Wish, peer_name, pod_name};
 use crate::plan::MAX_VOTERS;
 
 /// Whose files the volumes are; any user of this group may run the process.
@@ -16,10 +16,10 @@ const TERMINATION_SECONDS: u32 = 60;
 /// For how long load balancers may go on sending connections to a pod that ends.
 const LINGER: &str = "3s";
 
-/// What every pod of the StatefulSet is made of.
-pub(super) fn template(wish: &Wish) -> Value {
+/// What every pod of a StatefulSet is made of, but for the volume `data`.
+pub(super) fn template(wish: &Wish, part: Part) -> Value {
     let mut metadata = json!({ "labels": labels(wish), "annotations": { INPUTS: wish.inputs() } });
-    merge(&mut metadata, json!({ "labels": selector(&wish.name) }));
+    merge(&mut metadata, json!({ "labels": part.selector(&wish.name) }));
     let mut spec = json!({
         "serviceAccountName": wish.name,
         "automountServiceAccountToken": false,
@@ -32,10 +32,10 @@ pub(super) fn template(wish: &Wish) -> Value {
             "seccompProfile": { "type": "RuntimeDefault" },
         },
         "topologySpreadConstraints": [
-            spread(wish, "topology.kubernetes.io/zone"),
-            spread(wish, "kubernetes.io/hostname"),
+            spread(wish, part, "topology.kubernetes.io/zone"),
+            spread(wish, part, "kubernetes.io/hostname"),
         ],
-        "containers": [container(wish)],
+        "containers": [container(wish, part)],
         "volumes": volumes(wish),
     });
     if !wish.spec.image_pull_secrets.is_empty() {
@@ -54,16 +54,16 @@ pub(super) fn template(wish: &Wish) -> Value {
 }
 
 /// Apart from each other where that can be: a cluster of one node is one, too.
-fn spread(wish: &Wish, topology: &str) -> Value {
+fn spread(wish: &Wish, part: Part, topology: &str) -> Value {
     json!({
         "maxSkew": 1,
         "topologyKey": topology,
         "whenUnsatisfiable": "ScheduleAnyway",
-        "labelSelector": { "matchLabels": selector(&wish.name) },
+        "labelSelector": { "matchLabels": part.selector(&wish.name) },
     })
 }
 
-fn container(wish: &Wish) -> Value {
+fn container(wish: &Wish, part: Part) -> Value {
     let scheme = if wish.spec.tls.provider == TlsProvider::Disabled { "HTTP" } else { "HTTPS" };
     let probe = |path: &str, period: u32, failures: u32| {
         json!({
@@ -77,7 +77,9 @@ fn container(wish: &Wish) -> Value {
         "name": "roadstead",
         "image": wish.image,
         "command": ["/roadstead", "serve"],
-        "env": environment(wish),
+        // What it said at its end is in the pod's status, and so in the Registry's.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "env": environment(wish, part),
         "ports": [
             { "name": "registry", "containerPort": PORT, "protocol": "TCP" },
             { "name": "peers", "containerPort": PEER_PORT, "protocol": "TCP" },
@@ -107,10 +109,10 @@ fn container(wish: &Wish) -> Value {
 }
 
 /// The settings, which are those of `roadstead serve`.
-fn environment(wish: &Wish) -> Value {
+fn environment(wish: &Wish, part: Part) -> Value {
     let s3 = &wish.spec.storage.s3;
     let seeds: Vec<String> = (0..MAX_VOTERS)
-        .map(|ordinal| format!("{}:{PEER_PORT}", peer_name(wish, &pod_name(&wish.name, ordinal))))
+        .map(|ordinal| format!("{}:{PEER_PORT}", peer_name(wish, Part::Voter, &pod_name(&wish.name, ordinal))))
         .collect();
     let path_style =
         s3.force_path_style.unwrap_or_else(|| s3.endpoint.as_ref().is_some_and(|endpoint| !is_amazon(endpoint)));
@@ -123,7 +125,7 @@ fn environment(wish: &Wish) -> Value {
         ("S3_REGION", s3.region.clone()),
         ("S3_PATH_STYLE", path_style.to_string()),
         ("PEER_LISTEN", format!("0.0.0.0:{PEER_PORT}")),
-        ("PEER_ADDRESS", format!("{}:{PEER_PORT}", peer_name(wish, "$(POD_NAME)"))),
+        ("PEER_ADDRESS", format!("{}:{PEER_PORT}", peer_name(wish, part, "$(POD_NAME)"))),
         ("JOIN", seeds.join(",")),
         ("JOIN_AS", "learner".to_owned()),
         ("CLUSTER_CERTIFICATE", "/etc/roadstead/peer/tls.crt".to_owned()),
@@ -212,7 +214,7 @@ fn volumes(wish: &Wish) -> Value {
     match (&wish.spec.tls.provider, &wish.spec.tls.secret_ref) {
         (TlsProvider::Disabled, _) => {}
         (TlsProvider::Secret, Some(given)) => volumes.push(secret("serving", &given.name, &["tls.crt", "tls.key"])),
-        (TlsProvider::SelfSigned | TlsProvider::Secret, _) => {
+        (TlsProvider::SelfSigned | TlsProvider::CertManager | TlsProvider::Secret, _) => {
             volumes.push(secret("serving", &wish.named("serving-tls"), &["tls.crt", "tls.key"]));
         }
     }

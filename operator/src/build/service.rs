@@ -1,10 +1,10 @@
 //! Where clients reach a registry.
 
-use roadstead_crds::ServiceType;
+use roadstead_crds::{ServiceType, TlsProvider};
 use serde_json::{Value, json};
 
 use super::Wish;
-use super::object::{Kind, Object, merge, selector};
+use super::object::{Kind, Object, everybody, merge};
 
 /// Where clients are served.
 pub(crate) const PORT: u16 = 5000;
@@ -13,6 +13,9 @@ pub(crate) const PORT: u16 = 5000;
 pub(crate) fn service(wish: &Wish) -> Object {
     let exposed = &wish.spec.expose.service;
     let mut port = json!({ "name": "registry", "port": PORT, "targetPort": "registry", "protocol": "TCP" });
+    if wish.spec.tls.provider != TlsProvider::Disabled {
+        merge(&mut port, json!({ "appProtocol": "https" }));
+    }
     if let Some(node_port) = exposed.node_port {
         merge(&mut port, json!({ "nodePort": node_port }));
     }
@@ -21,7 +24,7 @@ pub(crate) fn service(wish: &Wish) -> Object {
         ServiceType::NodePort => "NodePort",
         ServiceType::LoadBalancer => "LoadBalancer",
     };
-    let mut content = json!({ "spec": { "type": kind, "selector": selector(&wish.name), "ports": [port] } });
+    let mut content = json!({ "spec": { "type": kind, "selector": everybody(&wish.name), "ports": [port] } });
     if !exposed.annotations.is_empty() {
         merge(&mut content, json!({ "metadata": { "annotations": exposed.annotations } }));
     }

@@ -80,10 +80,10 @@ pub(super) async fn act(
         }
         Step::Delete { ordinal } => delete_pod(objects, &pods, seen(sight, ordinal)?, ordinal).await,
         Step::Reset { ordinal } => {
-            delete_volume(objects, wish, ordinal).await?;
+            delete_volume(objects, wish, sight, ordinal).await?;
             delete_pod(objects, &pods, seen(sight, ordinal)?, ordinal).await
         }
-        Step::DeleteVolume { ordinal } => delete_volume(objects, wish, ordinal).await,
+        Step::DeleteVolume { ordinal } => delete_volume(objects, wish, sight, ordinal).await,
     }
 }
 
@@ -106,7 +106,7 @@ fn seen(sight: &Sight, ordinal: u32) -> Result<&SeenPod, ActError> {
 }
 
 /// This pod, and not another one that has taken its name since.
-fn this_one(pod: &SeenPod) -> DeleteParams {
+pub(super) fn this_one(pod: &SeenPod) -> DeleteParams {
     DeleteParams {
         preconditions: Some(Preconditions { uid: Some(pod.uid.clone()), ..Preconditions::default() }),
         ..DeleteParams::default()
@@ -121,12 +121,17 @@ async fn delete_pod(objects: &Objects<'_>, pods: &Api<Pod>, pod: &SeenPod, ordin
     Ok(())
 }
 
-async fn delete_volume(objects: &Objects<'_>, wish: &Wish, ordinal: u32) -> Result<(), ActError> {
+/// Deletes the volume that was seen, and no other one that has its name by now.
+async fn delete_volume(objects: &Objects<'_>, wish: &Wish, sight: &Sight, ordinal: u32) -> Result<(), ActError> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(objects.client.clone(), objects.namespace);
-    match claims.delete(&volume_name(&wish.name, ordinal), &DeleteParams::default()).await {
+    let name = volume_name(&wish.name, ordinal);
+    let seen = sight.claims.iter().find(|claim| claim.metadata.name.as_ref() == Some(&name));
+    let Some(uid) = seen.and_then(|claim| claim.metadata.uid.clone()) else { return Ok(()) };
+    let preconditions = Some(Preconditions { uid: Some(uid), ..Preconditions::default() });
+    match claims.delete(&name, &DeleteParams { preconditions, ..DeleteParams::default() }).await {
         Ok(_) => objects.writes.note(),
         Err(kube::Error::Api(status)) if status.code == 404 => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => return gone(error, ordinal),
     }
     Ok(())
 }

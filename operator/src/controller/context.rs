@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -23,9 +23,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause after failures.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
-/// How long the operator's certificate for a registry is used before another one is made.
-const CREDENTIALS_LIFE: Duration = Duration::from_hours(24);
-
 /// How much an Event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Weight {
@@ -42,6 +39,15 @@ impl Weight {
             Self::Warning => "Warning",
         }
     }
+}
+
+/// The API server takes no longer note of an Event.
+const MAX_NOTE_BYTES: usize = 1_024;
+
+fn shortened(mut note: String) -> String {
+    let end = (0..=MAX_NOTE_BYTES.min(note.len())).rev().find(|end| note.is_char_boundary(*end));
+    note.truncate(end.unwrap_or(0));
+    note
 }
 
 /// See the module.
@@ -63,7 +69,8 @@ struct Known {
     failures: u32,
     waits: u32,
     told: Option<(String, String)>,
-    credentials: Option<(String, SystemTime, Credentials)>,
+    warned: Option<String>,
+    credentials: Option<(String, Credentials)>,
 }
 
 impl Context {
@@ -75,9 +82,27 @@ impl Context {
     /// differs between steps is in its text.
     pub(super) async fn tell(&self, registry: &Registry, weight: Weight, reason: &str, note: String) {
         let what = (reason.to_owned(), note.clone());
-        if !self.with(registry, |known| known.told.replace(what.clone()) != Some(what)) {
-            return;
+        if self.with(registry, |known| known.told.replace(what.clone()) != Some(what)) {
+            self.publish(registry, weight, reason, note).await;
         }
+    }
+
+    /// Warns people of what keeps a registry, once for as long as the reason is the same: what is said of it may have times
+    /// and ports in it that are others each time.
+    pub(super) async fn warn(&self, registry: &Registry, warning: Option<(&'static str, String)>) {
+        let reason = warning.as_ref().map(|(reason, _)| (*reason).to_owned());
+        let is_new = self.with(registry, |known| {
+            known.warned != reason && {
+                known.warned = reason;
+                true
+            }
+        });
+        if let Some((reason, note)) = warning.filter(|_| is_new) {
+            self.publish(registry, Weight::Warning, reason, note).await;
+        }
+    }
+
+    async fn publish(&self, registry: &Registry, weight: Weight, reason: &str, note: String) {
         let regarding = registry.object_ref(&());
         let namespace = regarding.namespace.clone().unwrap_or_default();
         let event = Event {
@@ -88,7 +113,7 @@ impl Context {
             },
             action: Some(reason.to_owned()),
             event_time: Some(MicroTime(Timestamp::try_from(ambient::now()).unwrap_or_default())),
-            note: Some(note),
+            note: Some(shortened(note)),
             reason: Some(reason.to_owned()),
             regarding: Some(regarding),
             reporting_controller: Some(MANAGER.to_owned()),
@@ -127,17 +152,16 @@ impl Context {
         self.with(registry, |known| (known.failures, known.waits) = (0, 0));
     }
 
-    /// The credentials that were made for this CA a short while ago.
-    pub(super) fn credentials(&self, registry: &Registry, ca: &str, now: SystemTime) -> Option<Credentials> {
+    /// The credentials that were made of the same a while ago.
+    pub(super) fn credentials(&self, registry: &Registry, key: &str) -> Option<Credentials> {
         self.with(registry, |known| {
-            let (of, made, credentials) = known.credentials.as_ref()?;
-            let is_fresh = now.duration_since(*made).is_ok_and(|age| age < CREDENTIALS_LIFE);
-            (of == ca && is_fresh).then(|| credentials.clone())
+            let (of, credentials) = known.credentials.as_ref()?;
+            (of == key).then(|| credentials.clone())
         })
     }
 
-    pub(super) fn keep_credentials(&self, registry: &Registry, ca: &str, now: SystemTime, credentials: &Credentials) {
-        self.with(registry, |known| known.credentials = Some((ca.to_owned(), now, credentials.clone())));
+    pub(super) fn keep_credentials(&self, registry: &Registry, key: String, credentials: &Credentials) {
+        self.with(registry, |known| known.credentials = Some((key, credentials.clone())));
     }
 
     /// A registry is no more.

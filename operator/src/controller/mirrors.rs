@@ -13,11 +13,11 @@ use serde_json::Value;
 use super::context::{Context, Weight};
 use super::observe::Sight;
 use super::reconcile::ReconcileError;
-use super::secure::decoded;
 use crate::admin::{AdminError, Credentials};
 use crate::ambient;
 use crate::apply::Objects;
 use crate::build::{self, HOME, Join, Kind, Wish};
+use crate::secrets::decoded;
 
 /// What a mirror waits for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,10 @@
 //! Looks at everything that there is of one registry: the plan's material.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod as KubernetesPod};
 use kube::api::ListParams;
@@ -11,15 +12,18 @@ use kube::{Api, Client};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::loss::{Loss, loss};
+use super::trouble::{Trouble, trouble};
 use crate::admin::{Credentials, Following, Members, Target};
-use crate::build::{INPUTS, Wish, peer_name, pod_name, selector, volume_name};
-use crate::plan::{Begun, Group, Member, Observed, Pod, Voice};
+use crate::ambient;
+use crate::build::{ERRAND, INPUTS, Part, Wish, peer_name, pod_name, volume_name};
+use crate::plan::{Begun, Frontend, Frontends, Group, Member, Observed, Pod, Voice};
 
 /// With what a process ends whose node was taken out of its cluster: its volume is of no use any more.
-const EXIT_REMOVED: i32 = 4;
+pub(super) const EXIT_REMOVED: i32 = 4;
 
 /// A voter of which the leader has heard nothing for longer is not counted on: as the replicas themselves judge it.
-const CONTACT_MS: u64 = 2_000;
+const CONTACT_MS: u64 = 1_600;
 
 /// Entries that a member may be behind: as the replicas themselves judge it.
 const CAUGHT_UP: u64 = 1_000;
@@ -34,6 +38,18 @@ pub(super) struct Sight {
     pub pods: BTreeMap<u32, SeenPod>,
     pub claims: Vec<PersistentVolumeClaim>,
     pub members: Option<Members>,
+    /// What keeps pods from serving, by their ordinals.
+    pub troubles: BTreeMap<u32, Trouble>,
+    /// That the cluster can agree on nothing any more, if that is so for good.
+    pub loss: Option<Loss>,
+    /// The replicas without a vote.
+    pub frontends: Frontends,
+    pub frontend_pods: BTreeMap<u32, SeenPod>,
+    pub frontend_trouble: Option<Trouble>,
+    /// The pod of an errand, if there is one.
+    pub errand: Option<KubernetesPod>,
+    /// What keeps it, or why it failed.
+    pub errand_trouble: Option<Trouble>,
     pub version: Option<String>,
     /// Whether the bucket did not answer the leader when it was asked last.
     pub store_is_away: bool,
@@ -46,6 +62,7 @@ pub(super) struct Sight {
 pub(super) struct SeenPod {
     pub name: String,
     pub uid: String,
+    pub node: Option<String>,
     pub target: Option<Target>,
 }
 
@@ -64,6 +81,19 @@ impl Sight {
     }
 }
 
+impl Sight {
+    fn add_frontend(&mut self, wish: &Wish, ordinal: u32, pod: &KubernetesPod, voice: Voice, now: SystemTime) {
+        let Pod { is_ready, is_down, is_terminating, is_outdated, .. } = see(wish, pod, voice);
+        let is_stranded = is_removed(pod, is_down);
+        self.frontends.pods.insert(ordinal, Frontend { voice, is_ready, is_terminating, is_outdated, is_stranded });
+        let name = pod.metadata.name.clone().unwrap_or_default();
+        self.frontend_trouble = self.frontend_trouble.take().or_else(|| trouble(pod, None, now));
+        let (uid, node) =
+            (pod.metadata.uid.clone().unwrap_or_default(), pod.spec.as_ref().and_then(|spec| spec.node_name.clone()));
+        self.frontend_pods.insert(ordinal, SeenPod { name, uid, node, target: target(wish, Part::Frontend, pod) });
+    }
+}
+
 /// Looks. What does not answer is seen as silent.
 pub(super) async fn look(
     client: &Client,
@@ -72,7 +102,8 @@ pub(super) async fn look(
     begun: Option<Begun>,
     credentials: &Credentials,
 ) -> Result<Sight, kube::Error> {
-    let labels: Vec<String> = selector(&wish.name)
+    let labels: Vec<String> = Part::Voter
+        .selector(&wish.name)
         .as_object()
         .into_iter()
         .flatten()
@@ -81,20 +112,39 @@ pub(super) async fn look(
     let listed = ListParams::default().labels(&labels.join(","));
     let pods: Api<KubernetesPod> = Api::namespaced(client.clone(), &wish.namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &wish.namespace);
-    let (pods, claims) = (pods.list(&listed).await?.items, claims.list(&listed).await?.items);
+    let all = ListParams::default()
+        .labels(&format!("app.kubernetes.io/instance={},app.kubernetes.io/managed-by=roadstead-operator", wish.name));
+    let (mut errands, pods): (Vec<_>, Vec<_>) = pods.list(&all).await?.items.into_iter().partition(is_errand);
+    let claims = claims.list(&listed).await?.items;
 
-    let looked = pods.iter().filter_map(|pod| Some((ordinal(wish, pod.metadata.name.as_deref()?)?, pod)));
-    let looked: Vec<(u32, &KubernetesPod)> = looked.collect();
-    let voices = join_all(looked.iter().map(async |(_, pod)| voice(wish, pod, credentials).await)).await;
-    let mut sight = Sight { claims, ..Sight::default() };
+    let of = |part| pods.iter().filter_map(move |pod| Some((ordinal(wish, part, pod)?, pod))).collect::<Vec<_>>();
+    let (looked, frontends) = (of(Part::Voter), of(Part::Frontend));
+    let voices = join_all(looked.iter().map(async |(_, pod)| voice(wish, Part::Voter, pod, credentials).await));
+    let others = join_all(frontends.iter().map(async |(_, pod)| voice(wish, Part::Frontend, pod, credentials).await));
+    let (voices, others) = join(voices, others).await;
+    let mut sight = Sight { claims, errand: errands.pop(), ..Sight::default() };
+    let now = ambient::now();
+    sight.errand_trouble = sight.errand.as_ref().and_then(|pod| trouble(pod, None, now));
     for ((ordinal, pod), voice) in looked.into_iter().zip(voices) {
         let claim =
             sight.claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(&volume_name(&wish.name, ordinal)));
         let mut seen = see(wish, pod, voice);
         seen.is_stranded = is_removed(pod, seen.is_down) || is_left_behind(client, pod, claim).await?;
+        sight.troubles.extend(trouble(pod, claim, now).map(|trouble| (ordinal, trouble)));
         sight.observed.pods.insert(ordinal, seen);
         let (name, uid) = (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.uid.clone().unwrap_or_default());
-        sight.pods.insert(ordinal, SeenPod { name, uid, target: target(wish, pod) });
+        sight.pods.insert(
+            ordinal,
+            SeenPod {
+                name,
+                uid,
+                node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+                target: target(wish, Part::Voter, pod),
+            },
+        );
+    }
+    for ((ordinal, pod), voice) in frontends.into_iter().zip(others) {
+        sight.add_frontend(wish, ordinal, pod, voice, now);
     }
     let set = stateful_set.and_then(|set| set.pointer("/spec/replicas")?.as_u64()).and_then(|set| set.try_into().ok());
     sight.observed.wanted = wish.voters();
@@ -106,8 +156,13 @@ pub(super) async fn look(
     };
     let stays = |claim: &&PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_none();
     sight.observed.volumes = sight.claims.iter().filter(stays).filter_map(named).collect::<BTreeSet<u32>>();
-    sight.members = ask_members(&sight, credentials).await;
+    let answers = ask_members(&sight, credentials).await;
+    sight.members = answers.iter().find(|members| members.leader.is_some()).or(answers.first()).cloned();
     sight.observed.group = sight.members.as_ref().and_then(|members| group(wish, members));
+    sight.frontends.learners = sight.members.iter().flat_map(|members| frontend_learners(wish, members)).collect();
+    if !sight.observed.group.as_ref().is_some_and(Group::has_quorum) {
+        sight.loss = loss(wish, &sight.observed, &answers);
+    }
     if let Some(target) = sight.member_target(sight.observed.group.as_ref().map(|group| group.leader))
         && let Ok(status) = credentials.status(target).await
     {
@@ -118,18 +173,20 @@ pub(super) async fn look(
     Ok(sight)
 }
 
-/// The ordinal of a pod of the StatefulSet.
-fn ordinal(wish: &Wish, pod: &str) -> Option<u32> {
-    pod.strip_prefix(&wish.name)?.strip_prefix('-')?.parse().ok()
+/// The ordinal of a pod of the StatefulSet, if it is one.
+fn ordinal(wish: &Wish, part: Part, pod: &KubernetesPod) -> Option<u32> {
+    let component = pod.metadata.labels.as_ref()?.get("app.kubernetes.io/component")?;
+    let name = pod.metadata.name.as_deref().filter(|_| component == part.component())?;
+    name.strip_prefix(&part.workload(&wish.name))?.strip_prefix('-')?.parse().ok()
 }
 
-fn target(wish: &Wish, pod: &KubernetesPod) -> Option<Target> {
+fn target(wish: &Wish, part: Part, pod: &KubernetesPod) -> Option<Target> {
     let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    Some(Target { address, host: peer_name(wish, pod.metadata.name.as_deref()?) })
+    Some(Target { address, host: peer_name(wish, part, pod.metadata.name.as_deref()?) })
 }
 
-async fn voice(wish: &Wish, pod: &KubernetesPod, credentials: &Credentials) -> Voice {
-    let Some(target) = target(wish, pod).filter(|_| !is_down(pod)) else { return Voice::Silent };
+async fn voice(wish: &Wish, part: Part, pod: &KubernetesPod, credentials: &Credentials) -> Voice {
+    let Some(target) = target(wish, part, pod).filter(|_| !is_down(pod)) else { return Voice::Silent };
     match credentials.volume(&target).await {
         Ok(answer) => match (answer.cluster, answer.node) {
             (Some(cluster), Some(node)) => Voice::Member { cluster, node },
@@ -199,7 +256,7 @@ async fn is_left_behind(
 }
 
 /// `None` where the operator may not look, since it was installed for a namespace alone.
-fn allowed<T>(found: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+pub(super) fn allowed<T>(found: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
     match found {
         Ok(found) => Ok(Some(found)),
         Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
@@ -207,32 +264,56 @@ fn allowed<T>(found: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
     }
 }
 
-/// The members, by whoever knows their leader first.
-async fn ask_members(sight: &Sight, credentials: &Credentials) -> Option<Members> {
+/// Whether a pod is one that does one thing and ends, and no replica.
+fn is_errand(pod: &KubernetesPod) -> bool {
+    pod.metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get("app.kubernetes.io/name"))
+        .is_some_and(|name| name == ERRAND)
+}
+
+/// The members, by whoever knows their leader first; by everybody who answers, if nobody does.
+async fn ask_members(sight: &Sight, credentials: &Credentials) -> Vec<Members> {
     let is_member =
         |ordinal: &u32| matches!(sight.observed.pods.get(ordinal).map(|pod| pod.voice), Some(Voice::Member { .. }));
     let targets =
         sight.pods.iter().filter(|(ordinal, _)| is_member(ordinal)).filter_map(|(_, pod)| pod.target.as_ref());
     let mut asked: FuturesUnordered<_> = targets.map(|target| credentials.members(target)).collect();
-    let mut leaderless = None;
+    let mut leaderless = Vec::new();
     while let Some(answer) = asked.next().await {
         match answer {
-            Ok(members) if members.leader.is_some() => return Some(members),
-            Ok(members) => leaderless = Some(members),
+            Ok(members) if members.leader.is_some() => return vec![members],
+            Ok(members) => leaderless.push(members),
             Err(error) => tracing::debug!(reason = %error, "a member does not tell the others: {error}"),
         }
     }
     leaderless
 }
 
+/// Which replica is reached at an address.
+pub(super) fn ordinal_at(wish: &Wish, address: &str) -> Option<u32> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    (0..64).find(|at| peer_name(wish, Part::Voter, &pod_name(&wish.name, *at)) == host)
+}
+
+/// Learners that are reached where frontends are.
+fn frontend_learners(wish: &Wish, members: &Members) -> impl Iterator<Item = (u64, u32)> {
+    let workload = Part::Frontend.workload(&wish.name);
+    let end = format!(".{}.{}.svc", Part::Frontend.peers(&wish.name), wish.namespace);
+    members.members.iter().filter(|member| member.role != "voter").filter_map(move |member| {
+        let host = member.address.rsplit_once(':').map_or(member.address.as_str(), |(host, _)| host);
+        let pod = host.strip_suffix(&end)?;
+        Some((member.node, pod.strip_prefix(&workload)?.strip_prefix('-')?.parse().ok()?))
+    })
+}
+
 /// The members as the plan needs them.
 fn group(wish: &Wish, members: &Members) -> Option<Group> {
     let leader = members.leader?;
     let member = |member: &crate::admin::Member| {
-        let host = member.address.rsplit_once(':').map_or(member.address.as_str(), |(host, _)| host);
-        let at = (0..64).find(|at| peer_name(wish, &pod_name(&wish.name, *at)) == host);
         let seen = Member {
-            ordinal: at,
+            ordinal: ordinal_at(wish, &member.address),
             is_voter: member.role == "voter",
             is_in_contact: member.last_contact_ms.is_some_and(|ago| ago <= CONTACT_MS),
             is_caught_up: member.lag_entries.is_some_and(|lag| lag <= CAUGHT_UP),

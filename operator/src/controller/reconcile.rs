@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::runtime::controller::Action;
-use roadstead_crds::Registry;
+use roadstead_crds::{Registry, RegistryStatus};
 use serde_json::Value;
 
 use super::act::{ActError, act, any_note};
 use super::context::{Context, Weight};
 use super::dereference::{Invalid, dereference};
+use super::drain;
+use super::errand;
+use super::expose::expose;
+use super::frontends::keep_frontends;
 use super::mirrors::Homeland;
 use super::observe::{Sight, begun, look};
 use super::regions;
-use super::secure::secure;
+use super::secure::{rotate, secure};
 use super::status::{self, Said};
 use crate::apply::{Objects, is_within, quantity};
 use crate::build::{self, Kind, Object, Wish};
@@ -83,27 +87,42 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
     let is_paused = wish.spec.paused;
     let service = prepare(&objects, &wish, is_paused).await?;
     let addresses = status::addresses(&service);
-    let credentials = secure(context, &objects, registry, &wish, &addresses, is_paused).await?;
+    let secured = secure(context, &objects, registry, &wish, &addresses, is_paused).await?;
     let note = objects.get(Kind::ConfigMap, &wish.named("beginning")).await?;
     if let Some(note) = note.as_ref().filter(|_| !is_paused) {
         objects.adopt(&any_note(&wish), note).await?;
     }
     let set = objects.get(Kind::StatefulSet, &wish.name).await?;
-    let sight = look(&context.client, &wish, set.as_ref(), note.as_ref().and_then(begun), &credentials).await?;
+    let sight = look(&context.client, &wish, set.as_ref(), note.as_ref().and_then(begun), &secured.credentials).await?;
     let plan = plan(&sight.observed);
-    let mut said = Said { plan, refused: None, invalid: None };
+    let mut said = Said { plan, refused: None, invalid: None, errand: None, hindrance: None, tends: false };
     if !is_paused {
-        keep(&objects, &wish, set.as_ref(), &sight).await?;
-        if let Plan::Do(step) = plan {
-            said.refused = step_on(registry, context, &objects, &wish, &sight, &credentials, step).await?;
+        said.hindrance = expose(&objects, registry, &wish, &addresses).await?;
+        said.errand = errand::run(&objects, &wish, registry, &sight).await?;
+        if let Some(told) = &said.errand {
+            context.tell(registry, Weight::Normal, told.reason, told.message.clone()).await;
         }
     }
-    let (wish, sight, service, credentials, objects) = (&wish, &sight, &service, &credentials, &objects);
+    if !is_paused && said.errand.is_none() {
+        rotate(context, &objects, registry, &wish, &secured, &sight).await?;
+        let budget = keep(&objects, &wish, set.as_ref(), &sight).await?;
+        said.hindrance = drain::held_up(&context.client, &wish.name, &sight, &budget).await?.or(said.hindrance);
+        if let Some((reason, note)) = keep_frontends(&objects, &wish, &sight, &secured.credentials).await? {
+            context.tell(registry, Weight::Normal, reason, note).await;
+            said.tends = true;
+        }
+        if let Plan::Do(step) = plan {
+            said.refused = step_on(registry, context, &objects, &wish, &sight, &secured.credentials, step).await?;
+        }
+    }
+    context.warn(registry, status::warning(&wish, &sight, &said)).await;
+    let (wish, sight, service, credentials, objects) = (&wish, &sight, &service, &secured.credentials, &objects);
     let home = Homeland { context, registry, objects, wish, sight, credentials, service };
     let joined = if is_paused { None } else { Some(home.keep().await?) };
     let mut told = status::of(registry, Some(wish), Some(sight), &said, status::endpoint(wish, service));
     regions::add(&mut told, registry, Some(wish), Some(sight), joined);
-    publish(registry, context, objects, told).await?;
+    let begun = sight.observed.begun.map(|begun| begun.cluster.to_string());
+    publish(registry, context, objects, told, begun.as_deref()).await?;
     Ok(Action::requeue(pause(registry, context, &said)))
 }
 
@@ -118,21 +137,33 @@ async fn prepare(objects: &Objects<'_>, wish: &Wish, is_paused: bool) -> Result<
 }
 
 /// Keeps what follows the replicas: the StatefulSet as it is wished but for their number, the disruption budget, and volumes
-/// that are to grow.
-async fn keep(objects: &Objects<'_>, wish: &Wish, set: Option<&Value>, sight: &Sight) -> Result<(), kube::Error> {
+/// that are to grow. Gives the disruption budget as it is.
+async fn keep(objects: &Objects<'_>, wish: &Wish, set: Option<&Value>, sight: &Sight) -> Result<Value, kube::Error> {
     let voters = sight.observed.group.as_ref().map(|group| group.voters().count());
     let voters = voters.and_then(|voters| voters.try_into().ok()).unwrap_or_else(|| wish.voters());
-    match build::disruption_budget(wish, voters) {
-        Some(budget) => drop(objects.apply(&budget).await?),
-        None if objects.get(Kind::PodDisruptionBudget, &wish.name).await?.is_some() => {
+    let budget = if let Some(budget) = build::disruption_budget(wish, voters) {
+        objects.apply(&budget).await?
+    } else {
+        if objects.get(Kind::PodDisruptionBudget, &wish.name).await?.is_some() {
             objects.delete(Kind::PodDisruptionBudget, &wish.name).await?;
         }
-        None => {}
+        Value::Null
+    };
+    if let (Some(set), Some(replicas)) = (set, sight.observed.set)
+        && !set["metadata"]["deletionTimestamp"].is_string()
+    {
+        keep_set(objects, wish, set, replicas, sight).await?;
     }
-    let (Some(set), Some(replicas)) = (set, sight.observed.set) else { return Ok(()) };
-    if set["metadata"]["deletionTimestamp"].is_string() {
-        return Ok(());
-    }
+    Ok(budget)
+}
+
+async fn keep_set(
+    objects: &Objects<'_>,
+    wish: &Wish,
+    set: &Value,
+    replicas: u32,
+    sight: &Sight,
+) -> Result<(), kube::Error> {
     let wanted = build::stateful_set(wish, replicas);
     if is_grown(&wanted, set) {
         // A StatefulSet does not let its claims' template be changed: another one takes its pods over.
@@ -206,20 +237,24 @@ async fn refuse(
     objects: &Objects<'_>,
     invalid: &Invalid,
 ) -> Result<Action, ReconcileError> {
-    context.tell(registry, Weight::Warning, invalid.reason(), invalid.to_string()).await;
-    let said = Said { plan: Plan::Done, refused: None, invalid: Some(invalid) };
+    context.warn(registry, Some((invalid.reason(), invalid.to_string()))).await;
+    let said =
+        Said { plan: Plan::Done, refused: None, invalid: Some(invalid), errand: None, hindrance: None, tends: false };
     let mut told = status::of(registry, None, None, &said, None);
     regions::add(&mut told, registry, None, None, None);
-    publish(registry, context, objects, told).await?;
+    publish(registry, context, objects, told, None).await?;
     Ok(Action::requeue(INVALID))
 }
 
-/// Writes the status, if it is another one, and tells people what is new in it.
+/// Writes the status, if it is another one, and tells people what is new in it; `begun` is the cluster that is noted. The
+/// cluster's id cannot be changed in a status: where people have had a replica go on as another cluster, the former one's is
+/// taken away first.
 async fn publish(
     registry: &Registry,
     context: &Context,
     objects: &Objects<'_>,
-    told: roadstead_crds::RegistryStatus,
+    told: RegistryStatus,
+    begun: Option<&str>,
 ) -> Result<(), kube::Error> {
     if registry.status.as_ref() == Some(&told) {
         return Ok(());
@@ -227,6 +262,15 @@ async fn publish(
     if let Some((weight, reason, note)) = regions::news(registry, &told) {
         context.tell(registry, weight, &reason, note).await;
     }
+    let id = |status: &RegistryStatus| status.consensus.as_ref().map(|consensus| consensus.cluster_id.clone());
+    let (former, next) = (registry.status.as_ref().and_then(id), id(&told));
+    if former.is_some() && next.is_some() && former != next && next.as_deref() == begun {
+        patch_status(registry, objects, &RegistryStatus { consensus: None, ..told.clone() }).await?;
+    }
+    patch_status(registry, objects, &told).await
+}
+
+async fn patch_status(registry: &Registry, objects: &Objects<'_>, told: &RegistryStatus) -> Result<(), kube::Error> {
     let api: kube::Api<Registry> = kube::Api::namespaced(objects.client.clone(), objects.namespace);
     let name = registry.metadata.name.clone().unwrap_or_default();
     let patch = serde_json::json!({ "apiVersion": "roadstead.dev/v1alpha1", "kind": "Registry", "status": told });
@@ -238,6 +282,9 @@ async fn publish(
 
 /// When to look again, unless something is seen before.
 fn pause(registry: &Registry, context: &Context, said: &Said<'_>) -> Duration {
+    if said.errand.is_some() || said.tends {
+        return SOON;
+    }
     let waits = || SOON.saturating_mul(1 << (context.waited(registry) / 8).min(8)).min(LATER);
     match said.plan {
         Plan::Do(_) if said.refused.is_none() && !registry.spec.paused => {

@@ -4,20 +4,28 @@ use std::time::SystemTime;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use roadstead_crds::{Consensus, Member, ObjectRef, Registry, RegistryStatus, Role, TlsProvider};
+use roadstead_crds::{Consensus, FrontendsStatus, Member, ObjectRef, Registry, RegistryStatus, Role, TlsProvider};
 use serde_json::Value;
 
 use super::dereference::Invalid;
+use super::errand;
 use super::observe::Sight;
+use super::trouble::Trouble;
 use crate::ambient;
-use crate::build::{self, Wish, pod_name};
-use crate::plan::{Group, Plan};
+use crate::build::{self, Part, Wish, pod_name};
+use crate::plan::{Group, Plan, Wait};
 
 /// What became of a look.
 pub(super) struct Said<'a> {
     pub plan: Plan,
     pub refused: Option<String>,
     pub invalid: Option<&'a Invalid>,
+    /// What is done instead of the plan.
+    pub errand: Option<errand::Told>,
+    /// Whether something was done for the replicas without a vote, and more may be to do.
+    pub tends: bool,
+    /// A drain that waits, or something that the cluster does not have.
+    pub hindrance: Option<Trouble>,
 }
 
 /// What a condition comes to.
@@ -41,6 +49,9 @@ pub(super) fn addresses(service: &Value) -> Vec<String> {
 
 /// What the names of its images begin with.
 pub(super) fn endpoint(wish: &Wish, service: &Value) -> Option<String> {
+    if let Some(host) = build::host(wish) {
+        return Some(host.to_owned());
+    }
     let first = service.pointer("/status/loadBalancer/ingress/0");
     let balanced = first.and_then(|ingress| ingress["hostname"].as_str().or_else(|| ingress["ip"].as_str()));
     match balanced {
@@ -63,9 +74,9 @@ pub(super) fn of(
     let generation = registry.metadata.generation;
     let was_ready = before.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let findings = [
-        ("Ready", ready(sight, said, was_ready)),
-        ("Progressing", progressing(said)),
-        ("QuorumHealthy", quorum(sight)),
+        ("Ready", ready(wish, sight, said, was_ready)),
+        ("Progressing", progressing(wish, sight, said)),
+        ("QuorumHealthy", quorum(wish, sight)),
         ("Paused", paused(registry)),
     ];
     let conditions =
@@ -82,6 +93,12 @@ pub(super) fn of(
         let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
         status.replicas = count(sight.observed.pods.len());
         status.ready_replicas = count(sight.observed.pods.values().filter(|pod| pod.is_ready).count());
+        let frontends = &sight.frontends.pods;
+        status.frontends = Some(FrontendsStatus {
+            replicas: count(frontends.len()),
+            ready_replicas: count(frontends.values().filter(|pod| pod.is_ready).count()),
+            selector: labels(&Part::Frontend.selector(&wish.name)),
+        });
         status.version = sight.version.clone().or(status.version);
         status.consensus = match &sight.observed.group {
             Some(group) => Some(consensus(wish, group)),
@@ -89,6 +106,12 @@ pub(super) fn of(
         };
     }
     status
+}
+
+/// As autoscalers read them.
+fn labels(selector: &Value) -> String {
+    let labels = selector.as_object().into_iter().flatten();
+    labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect::<Vec<_>>().join(",")
 }
 
 fn consensus(wish: &Wish, group: &Group) -> Consensus {
@@ -105,49 +128,117 @@ fn consensus(wish: &Wish, group: &Group) -> Consensus {
     Consensus {
         cluster_id: group.cluster.to_string(),
         leader: Some(name(group.leader)),
-        voters: Some(format!("{}/{}", in_contact(group), group.voters().count())),
+        voters: Some(format!("{}/{}", group.in_contact(), group.voters().count())),
         lag: Some(if is_behind { "1000+" } else { "0" }.to_owned()),
-        members: group.members.iter().map(member).collect(),
+        // Frontends come and go: how many there are is told apart.
+        members: group.members.iter().filter(|(_, of)| of.is_voter || of.ordinal.is_some()).map(member).collect(),
     }
 }
 
-fn in_contact(group: &Group) -> usize {
-    group.voters().filter(|(_, member)| member.is_in_contact).count()
-}
-
-fn has_quorum(group: &Group) -> bool {
-    in_contact(group) > group.voters().count() / 2
-}
-
 /// Whether clients are served: all that a registry can do takes a quorum, and its bucket. At first, it takes one of what is wished.
-fn ready(sight: Option<&Sight>, said: &Said<'_>, was_ready: bool) -> Finding {
+fn ready(wish: Option<&Wish>, sight: Option<&Sight>, said: &Said<'_>, was_ready: bool) -> Finding {
     let no = |reason, message: String| Finding { status: "False", reason, message };
     if let Some(invalid) = said.invalid {
         return no(invalid.reason(), invalid.to_string());
     }
     let Some(sight) = sight else { return Finding { status: "Unknown", reason: "NotSeen", message: String::new() } };
+    if let Some(told) = &said.errand {
+        return no(told.reason, told.message.clone());
+    }
+    if let Some(taken) = sight.troubles.values().find(|trouble| trouble.is_taken_store()) {
+        return no(taken.reason, taken.message.clone());
+    }
+    if let (Some(wish), Some(loss)) = (wish, &sight.loss) {
+        return no(QUORUM_LOST, loss.explain(wish));
+    }
     let serving = sight.observed.pods.values().filter(|pod| pod.is_ready).count();
     let enough = sight.observed.wanted as usize / 2;
     match &sight.observed.group {
-        Some(group) if has_quorum(group) && serving > 0 && sight.store_is_away => {
-            let message = "the bucket does not answer: what is cached is served, pushes wait or get 503; see to the S3 server, \
-                           the rest mends itself";
-            no("StorageUnreachable", message.to_owned())
+        Some(group) if group.has_quorum() && serving > 0 && sight.store_is_away => {
+            no(STORAGE_UNREACHABLE, AWAY.to_owned())
         }
-        Some(group) if has_quorum(group) && serving > 0 && (was_ready || in_contact(group) > enough) => {
+        Some(group) if group.has_quorum() && serving > 0 && (was_ready || group.in_contact() > enough) => {
             Finding { status: "True", reason: "Serving", message: "clients are served".to_owned() }
         }
-        Some(group) if has_quorum(group) && serving == 0 => no("NoReplicaReady", "no replica is ready".to_owned()),
+        Some(group) if group.has_quorum() && serving == 0 => no("NoReplicaReady", "no replica is ready".to_owned()),
+        Some(group) if !group.has_quorum() => {
+            let (voters, answer) = (group.voters().count(), group.in_contact());
+            let (_, why) = match said.plan {
+                Plan::Wait(wait) => waiting(sight, wait),
+                Plan::Do(_) | Plan::Done => ("", "pulls go on, pushes get 503".to_owned()),
+            };
+            no(
+                "NoQuorum",
+                format!("{answer} of {voters} voters answer their leader, and {} must: {why}", voters / 2 + 1),
+            )
+        }
         _ => match said.plan {
             Plan::Do(step) => no(step.reason(), step.to_string()),
-            Plan::Wait(wait) => no(wait.reason(), wait.to_string()),
+            Plan::Wait(wait) => {
+                let (reason, message) = waiting(sight, wait);
+                no(reason, message)
+            }
             Plan::Done => no("NoQuorum", "too few voters answer their leader".to_owned()),
         },
     }
 }
 
-fn progressing(said: &Said<'_>) -> Finding {
+/// What is waited for, and what keeps it, if that is known.
+fn waiting(sight: &Sight, wait: Wait) -> (&'static str, String) {
+    let trouble = match wait {
+        Wait::Pod(ordinal) => sight.troubles.get(&ordinal).or_else(|| sight.troubles.values().next()),
+        _ => sight.troubles.values().next(),
+    };
+    match trouble {
+        Some(trouble) => (trouble.reason, format!("{wait}: {}", trouble.message)),
+        None => (wait.reason(), wait.to_string()),
+    }
+}
+
+/// What people should see at once, as an Event: each is told once.
+pub(super) fn warning(wish: &Wish, sight: &Sight, said: &Said<'_>) -> Option<(&'static str, String)> {
+    if let Some(told) = &said.errand {
+        return told.needs_help.then(|| (told.reason, told.message.clone()));
+    }
+    if let Some(loss) = &sight.loss {
+        return Some((QUORUM_LOST, loss.explain(wish)));
+    }
+    let taken = sight.troubles.values().find(|trouble| trouble.is_taken_store());
+    if let Some(trouble) = taken.or(said.hindrance.as_ref()).or_else(|| sight.troubles.values().next()) {
+        return Some((trouble.reason, trouble.message.clone()));
+    }
+    if let Some(trouble) = &sight.frontend_trouble {
+        return Some((trouble.reason, trouble.message.clone()));
+    }
+    if sight.store_is_away {
+        return Some((STORAGE_UNREACHABLE, AWAY.to_owned()));
+    }
+    match said.plan {
+        Plan::Wait(wait) if wait.needs_help() => Some((wait.reason(), wait.to_string())),
+        _ => None,
+    }
+}
+
+const QUORUM_LOST: &str = "QuorumLost";
+
+const STORAGE_UNREACHABLE: &str = "StorageUnreachable";
+
+const AWAY: &str = "the bucket does not answer: what is cached is served, pushes wait or get 503; see to the S3 server, the rest \
+                    mends itself";
+
+fn progressing(wish: Option<&Wish>, sight: Option<&Sight>, said: &Said<'_>) -> Finding {
     let yes = |reason, message| Finding { status: "True", reason, message };
+    let stuck = |reason, message| Finding { status: "False", reason, message };
+    if let Some(told) = &said.errand {
+        let finding = if told.needs_help { stuck } else { yes };
+        return finding(told.reason, told.message.clone());
+    }
+    if let (Some(wish), Some(loss)) = (wish, sight.and_then(|sight| sight.loss.as_ref())) {
+        return stuck(QUORUM_LOST, loss.explain(wish));
+    }
+    if let Some(Trouble { reason, message }) = &said.hindrance {
+        return yes(*reason, message.clone());
+    }
     match (said.plan, &said.refused) {
         _ if said.invalid.is_some() => Finding { status: "False", reason: "Invalid", message: String::new() },
         (Plan::Do(step), Some(refused)) => yes(step.reason(), format!("{step}: not now: {refused}")),
@@ -155,19 +246,26 @@ fn progressing(said: &Said<'_>) -> Finding {
         (Plan::Wait(wait), _) if wait.needs_help() => {
             Finding { status: "False", reason: wait.reason(), message: wait.to_string() }
         }
-        (Plan::Wait(wait), _) => yes(wait.reason(), wait.to_string()),
+        (Plan::Wait(wait), _) => {
+            let (reason, message) =
+                sight.map_or_else(|| (wait.reason(), wait.to_string()), |sight| waiting(sight, wait));
+            yes(reason, message)
+        }
         (Plan::Done, _) => Finding { status: "False", reason: "Settled", message: "all is as it is wished".to_owned() },
     }
 }
 
-fn quorum(sight: Option<&Sight>) -> Finding {
+fn quorum(wish: Option<&Wish>, sight: Option<&Sight>) -> Finding {
     let unknown = || Finding { status: "Unknown", reason: "NotBegun", message: "there is no cluster yet".to_owned() };
     let Some(sight) = sight else {
         let message = "the replicas are not looked at while the spec cannot be carried out".to_owned();
         return Finding { status: "Unknown", reason: "NotSeen", message };
     };
+    if let (Some(wish), Some(loss)) = (wish, &sight.loss) {
+        return Finding { status: "False", reason: QUORUM_LOST, message: loss.explain(wish) };
+    }
     match &sight.observed.group {
-        Some(group) if has_quorum(group) => {
+        Some(group) if group.has_quorum() => {
             let message = "as many voters as are needed answer their leader".to_owned();
             Finding { status: "True", reason: "Agreeing", message }
         }

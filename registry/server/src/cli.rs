@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::builder::ArgAction;
 use clap::{Arg, ArgMatches, Command};
 
-use roadstead_domain::parse_rfc3339;
+use roadstead_domain::{ClaimError, parse_rfc3339};
 use roadstead_metadata::{LogTime, Until};
 use uuid::Uuid;
 
@@ -22,6 +22,7 @@ use crate::cluster::Removed;
 use crate::failure::{Failure, report};
 use crate::restore::{self, Wanted};
 use crate::settings::{self, Kind, Listed, Preset, Section, Settings, SettingsError, Size, Sources, Span};
+use crate::tasks::{TaskFailed, TaskKind};
 use crate::{auth, dev, scrub, serve};
 
 /// What `clap` exits with on a wrong command line, and we on settings that cannot be used.
@@ -29,6 +30,9 @@ const EXIT_USAGE: u8 = 2;
 
 /// What a replica exits with that was taken out of its cluster: whoever starts it again may give it another volume.
 const EXIT_REMOVED: u8 = 4;
+
+/// What a registry exits with whose blob store belongs to another one: starting it again does not help.
+const EXIT_STORE_TAKEN: u8 = 5;
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
@@ -63,10 +67,18 @@ fn end(result: anyhow::Result<ExitCode>) -> ExitCode {
             match () {
                 () if error.is::<SettingsError>() => ExitCode::from(EXIT_USAGE),
                 () if error.downcast_ref::<Removed>().is_some() => ExitCode::from(EXIT_REMOVED),
+                () if is_store_taken(&error) => ExitCode::from(EXIT_STORE_TAKEN),
                 () => ExitCode::FAILURE,
             }
         }
     }
+}
+
+/// Whether it was found at the start, or later, that the blob store is another registry's.
+fn is_store_taken(error: &anyhow::Error) -> bool {
+    let at_start = error.downcast_ref::<ClaimError>().is_some_and(|error| !matches!(error, ClaimError::Fault(_)));
+    let later = error.downcast_ref::<TaskFailed>().is_some_and(|failed| failed.kind == TaskKind::StoreWatch);
+    at_start || later
 }
 
 fn serve_command(matches: &ArgMatches) -> anyhow::Result<()> {
