@@ -35,7 +35,6 @@ async fn run() -> Result<()> {
     registry.change(json!({"mirrors": of_one["spec"]["mirrors"]})).await?;
     in_sync(&Registry::new(&world, "b11", "home-near")).await?;
     watch.lap("and a mirror that is in sync");
-    // Once it has nothing left to say of how it came to be so.
     // A pod that is slow to answer its probe on a busy machine is written of, rightly; what is written again and again leaves
     // no such minute.
     let mut tick = tokio::time::interval(WATCHED / QUARTERS);

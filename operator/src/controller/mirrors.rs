@@ -99,13 +99,18 @@ impl Homeland<'_> {
     /// Who has signed the certificate of this registry.
     async fn authority(&self) -> Result<Option<String>, kube::Error> {
         let tls = &self.wish.spec.tls;
-        let (name, key) = match (&tls.provider, &tls.secret_ref) {
-            (TlsProvider::SelfSigned, _) => (self.wish.named("serving-ca"), "tls.crt"),
-            (TlsProvider::Secret, Some(given)) => (given.name.clone(), "ca.crt"),
+        let name = match (&tls.provider, &tls.secret_ref) {
+            // While one CA follows another, both are told of.
+            (TlsProvider::SelfSigned, _) => {
+                let told = self.objects.get(Kind::ConfigMap, &self.wish.named("ca")).await?;
+                return Ok(told.and_then(|told| told["data"]["ca.crt"].as_str().map(str::to_owned)));
+            }
+            (TlsProvider::CertManager, _) => self.wish.named("serving-tls"),
+            (TlsProvider::Secret, Some(given)) => given.name.clone(),
             (TlsProvider::Secret | TlsProvider::Disabled, _) => return Ok(None),
         };
         let secret = self.objects.get(Kind::Secret, &name).await?;
-        Ok(secret.and_then(|secret| decoded(&secret, key)))
+        Ok(secret.and_then(|secret| decoded(&secret, "ca.crt")))
     }
 
     /// The logins that are good here.
