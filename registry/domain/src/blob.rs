@@ -25,7 +25,7 @@ pub enum BlobReadError {
 
 /// A blob that a repository holds, found but not read.
 #[derive(Clone, Debug)]
-pub struct FoundBlob(Blob);
+pub struct FoundBlob(pub(crate) Blob);
 
 impl FoundBlob {
     /// In bytes.
@@ -120,7 +120,7 @@ impl Registry {
         Ok(self.propose(mount).await?.is_ok())
     }
 
-    async fn mount_source(
+    pub(crate) async fn mount_source(
         &self,
         identity: &Identity,
         digest: Digest,

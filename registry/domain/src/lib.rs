@@ -13,6 +13,7 @@ mod fixture;
 mod freshness;
 mod janitor;
 mod keys;
+mod landing;
 mod limits;
 mod listing;
 mod manifest;

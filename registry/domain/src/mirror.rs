@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roadstead_metadata::{
-    AdmitMirror, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, Comparison, DismissMirror, ForsakeBlob,
-    LogTime, MendManifest, NewManifest, OpenUpload, OpenUploadRefused, Position, Precondition, PutManifest,
-    ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, ResolveManifest,
-    ResolveManifestRefused, SnapshotStep, UploadState,
+    AdmitMirror, AdmitWriter, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, Comparison, DismissMirror,
+    ForsakeBlob, LogTime, MendManifest, NewManifest, OpenUpload, OpenUploadRefused, Position, Precondition,
+    PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange,
+    ResolveManifest, ResolveManifestRefused, SnapshotStep, UploadState,
 };
 use roadstead_oci::{Algorithm, Digest, Hasher, Manifest, MediaType, RepositoryName, Tag, UploadId, Verified};
 use uuid::Builder;
@@ -50,7 +50,7 @@ pub enum ReceivedManifestError {
 /// Where a blob's transfer goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    upload: Option<UploadId>,
+    pub(crate) upload: Option<UploadId>,
     /// Bytes that are here already.
     pub offset: u64,
 }
@@ -246,12 +246,18 @@ impl Registry {
         self.close_upload(repository, upload, digest, nothing).await
     }
 
-    /// Lets whoever has the token that is returned follow this registry. It is told once, and kept as a hash.
-    pub async fn admit_mirror(&self, name: &str) -> Result<String, Fault> {
+    /// Lets whoever has the token that is returned follow this registry, and write to it what is pushed there, if it
+    /// `writes`. The token is told once, and kept as a hash.
+    pub async fn admit_mirror(&self, name: &str, writes: bool) -> Result<String, Fault> {
         let mut secret = [0; TOKEN_BYTES];
         self.ports.entropy.fill(&mut secret);
         let token = secret.iter().fold("rsm_".to_owned(), |token, byte| token + &format!("{byte:02x}"));
-        let Ok(()) = self.propose(AdmitMirror { name: name.to_owned(), token: hash(&token) }).await?;
+        let (name, hashed) = (name.to_owned(), hash(&token));
+        let Ok(()) = if writes {
+            self.propose(AdmitWriter { name, token: hashed }).await?
+        } else {
+            self.propose(AdmitMirror { name, token: hashed }).await?
+        };
         self.metadata.settle().await;
         Ok(token)
     }

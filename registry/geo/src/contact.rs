@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) newest: Position,
     pub(crate) time: LogTime,
     pub(crate) at: Instant,
+    /// Whether what is pushed here may be written there.
+    pub(crate) writes: bool,
 }
 
 impl Contact {
@@ -38,7 +40,8 @@ impl Contact {
 
     /// A line has come.
     pub(crate) fn heard(&self, line: &FeedLine) {
-        let seen = Seen { home: line.home.0, newest: line.newest, time: line.time, at: Instant::now() };
+        let seen =
+            Seen { home: line.home.0, newest: line.newest, time: line.time, at: Instant::now(), writes: line.writes };
         let mut state = self.state.lock();
         // Replicas of home may be a moment apart.
         let newest = state.seen.filter(|former| former.home == seen.home).map_or(seen.newest, |former| {
@@ -59,6 +62,11 @@ impl Contact {
     pub(crate) fn is_there(&self) -> bool {
         let state = self.state.lock();
         state.refused.is_none() && state.seen.is_some_and(|seen| seen.at.elapsed() < SILENCE)
+    }
+
+    /// Counts what is heard.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.heard.subscribe()
     }
 
     pub(crate) fn seen(&self) -> Option<Seen> {

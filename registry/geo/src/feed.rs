@@ -26,8 +26,8 @@ impl From<ChangesError> for FeedError {
     }
 }
 
-/// The line that follows `after`, and the place behind it.
-pub fn feed_line(registry: &Registry, after: Position) -> Result<(Vec<u8>, Position), FeedError> {
+/// The line that follows `after`, and the place behind it. `writes` says whether the mirror that is told may write.
+pub fn feed_line(registry: &Registry, after: Position, writes: bool) -> Result<(Vec<u8>, Position), FeedError> {
     let metadata = registry.metadata();
     let changes = metadata.changes(after, MAX_PAGE_CHANGES)?;
     let query = metadata.query().map_err(Fault::from)?;
@@ -41,20 +41,20 @@ pub fn feed_line(registry: &Registry, after: Position) -> Result<(Vec<u8>, Posit
             break;
         }
     }
-    let feed = FeedLine { changes: sent, ..watermark_of(registry, &query)? };
+    let feed = FeedLine { changes: sent, ..watermark_of(registry, &query, writes)? };
     Ok((line(&feed)?, last))
 }
 
 /// A line that says only how far home is.
-pub fn watermark(registry: &Registry) -> Result<Vec<u8>, FeedError> {
+pub fn watermark(registry: &Registry, writes: bool) -> Result<Vec<u8>, FeedError> {
     let metadata = registry.metadata();
     let query = metadata.query().map_err(Fault::from)?;
-    Ok(line(&watermark_of(registry, &query)?)?)
+    Ok(line(&watermark_of(registry, &query, writes)?)?)
 }
 
-fn watermark_of(registry: &Registry, query: &Query) -> Result<FeedLine, Fault> {
+fn watermark_of(registry: &Registry, query: &Query, writes: bool) -> Result<FeedLine, Fault> {
     let home = HomeId(registry.metadata().identity().cluster);
-    Ok(FeedLine { home, newest: query.position()?, time: registry.log_time(), changes: Vec::new() })
+    Ok(FeedLine { home, newest: query.position()?, time: registry.log_time(), changes: Vec::new(), writes })
 }
 
 /// The manifest that a change put, if it is in the facts and still there.

@@ -8,6 +8,7 @@ use futures_util::stream::BoxStream;
 use roadstead_metadata::Position;
 use roadstead_oci::{Digest, Reference, RepositoryName};
 
+use crate::home_writes::HomeWrites;
 use crate::wire::{FeedLine, SnapshotLine};
 
 /// Lines as they come. They end with an error, or when home ends them.
@@ -62,7 +63,7 @@ pub trait Siblings: Send + Sync + 'static {
 
 /// How a mirror reaches its home. Each call may use a connection of its own.
 #[async_trait]
-pub trait Home: Send + Sync + 'static {
+pub trait Home: HomeWrites {
     /// What people call it.
     fn name(&self) -> &str;
 

@@ -14,7 +14,9 @@
 //! * Mirrors dial home, never the reverse. How that is done is behind [`Home`].
 //! * No push waits for any of this.
 //!
-//! Not here yet: promotion of a mirror, upstream registries that are not Roadstead, forwarding of pushes to home.
+//! * What is pushed at a mirror is kept there, and decided at home: `write`, `ship`, `home_writes`.
+//!
+//! Not here yet: promotion of a mirror, upstream registries that are not Roadstead.
 
 mod compare;
 mod contact;
@@ -24,6 +26,7 @@ mod fetch;
 mod fixture;
 mod follow;
 mod home;
+mod home_writes;
 mod lag;
 mod limits;
 mod link;
@@ -31,16 +34,22 @@ mod mirror;
 mod movers;
 mod pull;
 mod resolve;
+mod ship;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod wire;
+mod write;
 
 pub use feed::{FeedError, feed_line, watermark};
 pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines, Siblings};
+pub use home_writes::{HomeWrites, Outgoing, WrittenManifest, delete_manifest, take_blob, take_manifest};
 pub use lag::Lag;
-pub use limits::{LINE_INTERVAL, MAX_LINE_BYTES};
+pub use limits::{LINE_INTERVAL, MAX_CLAIMED, MAX_LINE_BYTES};
 pub use mirror::{Mirror, Options};
 pub use pull::{PullError, PulledBlob};
 pub use snapshot::snapshot_lines;
-pub use wire::{FeedLine, SnapshotLine, WireChange, WireKind, WireManifest};
+pub use wire::{
+    BlobAnswer, Claim, FeedLine, Lacking, SnapshotLine, Standing, WireChange, WireKind, WireManifest, WriteAnswer,
+};
+pub use write::WriteError;

@@ -106,5 +106,27 @@ pub(crate) const SPOOLED_BYTES: usize = 1 << 20;
 /// How often a manifest is asked for while comparing, with growing pauses: some 15 s in all.
 pub(crate) const COMPARED_ATTEMPTS: u32 = 6;
 
+/// Blobs that home is asked about at once: as many names as go into 80 KiB.
+pub const MAX_CLAIMED: usize = 1_000;
+
+/// Blobs of one manifest that are sent home at once, over a connection each.
+pub(crate) const SHIPS_AT_ONCE: usize = 4;
+
+/// How long a push waits for a home that does not answer, before it is told so: longer than an election there.
+pub(crate) const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a push waits for a home that is not heard of at the moment: as long as for a leader of its own.
+pub(crate) const AWAY_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A blob on its way home of which nothing was taken for so long is stuck: what a socket holds goes over a link of 1 Mb/s
+/// in this time.
+pub(crate) const SHIP_STALL: Duration = Duration::from_secs(30);
+
+/// How long a push waits until this mirror shows what home has committed: the feed brings it in a round trip.
+pub(crate) const SHOWN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a push waits besides until listings show it too: its blobs are here, unless they came from home.
+pub(crate) const LISTED_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Repositories, blobs, manifests or tags in a line of a snapshot: as many as a page of the facts.
 pub(crate) const SNAPSHOT_PAGE: usize = 256;

@@ -16,6 +16,7 @@ use crate::fetch::Fetches;
 use crate::home::{Home, HomeError, Siblings};
 use crate::limits::STUCK_NOTED;
 use crate::link::Link;
+use crate::ship::Ships;
 
 /// How a mirror behaves.
 #[derive(Clone, Debug)]
@@ -37,6 +38,9 @@ pub struct Mirror {
     pub(crate) contact: Contact,
     pub(crate) fetches: Fetches,
     pub(crate) link: Link,
+    /// The other direction of the link.
+    pub(crate) way_home: Arc<Link>,
+    pub(crate) ships: Ships,
     /// Carries fetches, which outlive the pulls that began them.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the process ends: what is on its way is left in order.
@@ -61,6 +65,8 @@ impl Mirror {
             siblings,
             contact: Contact::new(),
             link: Link::new(options.link_rate),
+            way_home: Arc::new(Link::new(options.link_rate)),
+            ships: Ships::default(),
             fetches: Fetches::new(options),
             tasks: TaskTracker::new(),
             ending: CancellationToken::new(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use roadstead_domain::{BlobReadError, Fault, FoundBlob, ManifestFound, ManifestReadError};
+use roadstead_domain::{Fault, FoundBlob, ManifestFound, ManifestReadError};
 use roadstead_metadata::{AnnouncedManifest, AnnouncedTag, ManifestContent, Query};
 use roadstead_oci::{Digest, Hasher, Reference, RepositoryName, Tag};
 
@@ -178,10 +178,8 @@ impl Mirror {
     ) -> Result<PulledBlob, PullError> {
         // First what is wanted, then what is here: one that comes in between is found in one of the two.
         let wanted = self.at_home(repository, digest)?;
-        match self.registry.find_blob(repository, digest).await {
-            Ok(blob) => return Ok(PulledBlob::Here(blob)),
-            Err(BlobReadError::Unknown) => {}
-            Err(BlobReadError::Fault(fault)) => return Err(fault.into()),
+        if let Some(blob) = self.registry.find_landed(repository, digest).await? {
+            return Ok(PulledBlob::Here(blob));
         }
         match (wanted, self.contact.is_there()) {
             (None, false) => return Err(PullError::Unknown),
@@ -202,16 +200,22 @@ impl Mirror {
     /// The size of a blob, which is not begun to be brought for that.
     pub async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, PullError> {
         let wanted = self.at_home(repository, digest)?;
-        match self.registry.find_blob(repository, digest).await {
-            Ok(blob) => return Ok(blob.size()),
-            Err(BlobReadError::Unknown) => {}
-            Err(BlobReadError::Fault(fault)) => return Err(fault.into()),
+        // Where clients push, whoever asks may rely on the answer, as at any registry; else they do that at home.
+        let writes = self.contact.seen().is_some_and(|seen| seen.writes);
+        let found = if writes {
+            self.registry.promise_landed(repository, digest).await?
+        } else {
+            self.registry.find_landed(repository, digest).await?
+        };
+        if let Some(blob) = found {
+            return Ok(blob.size());
         }
         match (wanted, self.contact.is_there()) {
             (None, false) => Err(PullError::Unknown),
             (Some(_), false) => Err(self.away()),
-            (Some(size), true) => Ok(size),
-            (None, true) => in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered),
+            // What is not here, only home can promise.
+            (Some(size), true) if !writes => Ok(size),
+            (_, true) => in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered),
         }
     }
 

@@ -22,6 +22,9 @@ pub struct FeedLine {
     /// Those that follow what was sent before, without gaps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<WireChange>,
+    /// Whether the mirror that is told may write what clients push there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writes: bool,
 }
 
 /// A cluster's id in hexadecimal: JSON has no numbers of 128 bits.
@@ -139,6 +142,76 @@ impl WireChange {
         let Change { position, at, kind } = change;
         Self { position, at, kind: WireKind::of(kind, manifest) }
     }
+}
+
+/// What home says to a manifest or a deletion that a mirror forwards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum WriteAnswer {
+    /// It is done.
+    Done {
+        /// A place in home's feed that is not before it: what has received that shows it.
+        position: Position,
+        /// The manifest that was put.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<Digest>,
+        /// What that refers to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subject: Option<Digest>,
+    },
+    /// The repository does not hold these blobs, which the manifest names.
+    BlobsUnknown {
+        /// Those.
+        missing: Vec<Digest>,
+    },
+    /// A reference names another manifest than the client says, or none.
+    PreconditionFailed,
+    /// There is no such manifest or tag to delete.
+    Unknown,
+    /// It is no manifest that home takes.
+    Invalid {
+        /// Why not, for whoever pushes it.
+        reason: String,
+    },
+}
+
+/// What home says to a blob that a mirror sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case")]
+pub enum BlobAnswer {
+    /// The repository holds it.
+    Held,
+    /// It goes on elsewhere, or another replica sends it.
+    GoesOnAt {
+        /// How many bytes home has.
+        offset: u64,
+    },
+    /// It cannot be taken.
+    Invalid {
+        /// Why not.
+        reason: String,
+    },
+}
+
+/// Blobs that a mirror has and wants to be held by a repository.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Which.
+    pub digests: Vec<Digest>,
+}
+
+/// Those of them that home does not have: the mirror sends them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// Which.
+    pub digests: Vec<Digest>,
+}
+
+/// How many bytes of a blob home has that a mirror sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// From the start.
+    pub offset: u64,
 }
 
 /// A line that is written; it ends with a newline.

@@ -22,17 +22,17 @@ use crate::state::rows::{
     MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
 };
 use crate::{
-    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
+    AdmitMirror, AdmitWriter, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
     AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
     ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command,
     CommandId, Comparison, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused,
     DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys,
-    ForsakeBlob, History, Level, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut,
-    MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NewManifest, OpenUploadRefused,
-    Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused,
-    ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused,
-    ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
-    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+    ForsakeBlob, History, LandBlob, LandBlobRefused, Level, LinkBlob, LinkBlobRefused, Linked, LogTime,
+    ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
+    NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
+    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, ReserveKeys,
+    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest,
+    TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -208,6 +208,8 @@ fn mirror_commands() -> Vec<(&'static str, Command)> {
         ("admit-mirror", AdmitMirror { name: "eu".to_owned(), token: digest(1) }.into()),
         ("dismiss-mirror", DismissMirror { name: "eu".to_owned() }.into()),
         ("mend-manifest", MendManifest { manifest: PutManifest::new(verified(1), new_manifest(1)) }.into()),
+        ("land-blob", LandBlob { repository: repository(1), digest: digest(1) }.into()),
+        ("admit-writer", AdmitWriter { name: "eu".to_owned(), token: digest(1) }.into()),
     ]
 }
 
@@ -233,6 +235,9 @@ fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
         ("admit-mirror", Outcome::AdmitMirror(Ok(()))),
         ("dismiss-mirror", Outcome::DismissMirror(Ok(true))),
         ("mend-manifest", Outcome::MendManifest(Ok(true))),
+        ("land-blob", Outcome::LandBlob(Ok(()))),
+        ("land-blob-unknown", Outcome::LandBlob(Err(LandBlobRefused::BlobUnknown))),
+        ("admit-writer", Outcome::AdmitWriter(Ok(()))),
     ]
 }
 

@@ -27,17 +27,17 @@ mod snapshot;
 mod state;
 
 pub use command::{
-    AdmitMirror, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
+    AdmitMirror, AdmitWriter, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
     AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
     CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected, Command, CommandId, Comparison,
     CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror, Envelope, Epoch,
     Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History, Incarnation,
-    LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MendManifest, MountBlob,
-    MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NeverRefused, NewManifest, OpenUpload, OpenUploadRefused,
-    Operation, Outcome, Precondition, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused,
-    ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, ReserveKeys, ReserveKeysRefused,
-    ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
-    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
+    LandBlob, LandBlobRefused, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MendManifest,
+    MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NeverRefused, NewManifest, OpenUpload,
+    OpenUploadRefused, Operation, Outcome, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
+    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, ReserveKeys,
+    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest,
+    TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};

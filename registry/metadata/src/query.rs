@@ -1,5 +1,6 @@
 //! Questions to the applied state.
 
+mod landing;
 mod mirror;
 
 use std::collections::BTreeMap;
@@ -10,9 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::raft::applied_id;
 use crate::state::keyspace::{
-    CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, LEVEL, MANIFESTS, MEMBERSHIPS, NODES, OBJECTS, PARTS,
-    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, READS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, TAGS, UNNAMED,
-    UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
+    CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, LANDED_BY_AGE, LEVEL, MANIFESTS, MEMBERSHIPS, NODES,
+    OBJECTS, PARTS, QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, READS, REFERRERS, REPOSITORIES, RESERVED, RETIRED,
+    TAGS, UNNAMED, UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
 };
 use crate::state::rows::{
     ChangeRow, Head, KeyRow, ManifestRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, UploadRow,
@@ -484,7 +485,10 @@ impl Query {
             None => self.rows.keys(UNNAMED, UNNAMED.all().before(UNNAMED.start_at(&before)), 1)?,
         };
         let unreferenced = UNREFERENCED.all().before(UNREFERENCED.start_at(&before));
-        Ok(!unnamed.is_empty() || !self.rows.keys(UNREFERENCED, unreferenced, 1)?.is_empty())
+        let landed = LANDED_BY_AGE.all().before(LANDED_BY_AGE.start_at(&before));
+        Ok(!unnamed.is_empty()
+            || !self.rows.keys(UNREFERENCED, unreferenced, 1)?.is_empty()
+            || !self.rows.keys(LANDED_BY_AGE, landed, 1)?.is_empty())
     }
 
     /// Keys reserved before `before` that nothing holds or links, the oldest first.

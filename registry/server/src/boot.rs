@@ -90,7 +90,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         lingering: TaskTracker::new(),
     };
     let api = Router::new().fallback(http::serve).with_state(Arc::new(api));
-    let app = edge.around(geo::router(Arc::clone(&registry), supervisor.clone()).fallback_service(api));
+    let app =
+        edge.around(geo::router(Arc::clone(&registry), supervisor.clone(), mirror.is_none()).fallback_service(api));
     let scheme = if acceptor.is_some() { "https" } else { "http" };
     let options = ListenerOptions {
         tls: acceptor,

@@ -215,7 +215,7 @@ impl Region {
         }
         if !self.token().exists() {
             let data = self.folder(Part::Replica(1));
-            let token = spawn_blocking(move || admin::mirror_token(&data, MIRROR_NAME, false)).await??;
+            let token = spawn_blocking(move || admin::mirror_token(&data, MIRROR_NAME, true, false)).await??;
             write_secret(&self.token(), token.trim().as_bytes())?;
         }
         self.keep_running(Part::Mirror, stop).await

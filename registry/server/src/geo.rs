@@ -11,6 +11,8 @@ mod endpoint;
 mod siblings;
 mod trust;
 mod wiring;
+mod write_client;
+mod write_endpoint;
 
 pub(crate) use endpoint::router;
 pub(crate) use siblings::arriving;
@@ -23,6 +25,8 @@ mod paths {
     pub(super) const SNAPSHOT: &str = "/geo/v1/snapshot";
     pub(super) const MANIFEST: &str = "/geo/v1/manifest";
     pub(super) const BLOB: &str = "/geo/v1/blob";
+    pub(super) const CLAIM: &str = "/geo/v1/claim";
+    pub(super) const UPLOAD: &str = "/geo/v1/upload";
 }
 
 /// Where home's feed stood when it said that it does not have something: `<epoch>-<sequence>`.

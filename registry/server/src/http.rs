@@ -21,8 +21,10 @@ mod sendfile;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use body::pieces;
 pub(crate) use dispatch::{Api, serve};
 pub(crate) use edge::Edge;
+pub(crate) use handlers::manifest::{declared_type, longest as longest_manifest, precondition};
 pub(crate) use limits::max_connections;
 pub(crate) use listener::{Listener, ListenerOptions};
 pub(crate) use respond::DOCKER_CONTENT_DIGEST;

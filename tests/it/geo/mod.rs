@@ -4,6 +4,8 @@ mod history;
 mod outages;
 mod pulls;
 mod transfers;
+mod writes;
+mod writes_under_failure;
 
 use std::time::Duration;
 
@@ -26,15 +28,29 @@ impl Regions {
         Self::start_with(link, Setup::filesystem(), Setup::filesystem()).await
     }
 
+    /// The same, where clients may push to the mirror.
+    async fn writing(link: Link) -> Self {
+        let home = Setup::filesystem().start().await;
+        let wan = Wan::to(home.address(), link).await;
+        let mirror = writing_mirror_of(&home, &wan.endpoint(), Setup::filesystem()).await.start().await;
+        let regions = Self { home, wan, mirror };
+        regions.until_heard().await;
+        regions
+    }
+
+    async fn until_heard(&self) {
+        until("the mirror has heard of home", PATIENCE, async || {
+            self.lag().await["home_is_there"].as_bool()?.then_some(())
+        })
+        .await;
+    }
+
     async fn start_with(link: Link, home: Setup, mirror: Setup) -> Self {
         let home = home.start().await;
         let wan = Wan::to(home.address(), link).await;
         let mirror = mirror_of(&home, &wan.endpoint(), mirror).await.start().await;
         let regions = Self { home, wan, mirror };
-        until("the mirror has heard of home", PATIENCE, async || {
-            regions.lag().await["home_is_there"].as_bool()?.then_some(())
-        })
-        .await;
+        regions.until_heard().await;
         regions
     }
 
@@ -73,7 +89,16 @@ impl Regions {
 
 /// A setup that follows `home` at `url`.
 async fn mirror_of(home: &Roadstead, url: &str, mirror: Setup) -> Setup {
-    let token = home.command("mirror token test").succeeds().await;
+    following(home, "mirror token test", url, mirror).await
+}
+
+/// The same, where clients may push to it.
+async fn writing_mirror_of(home: &Roadstead, url: &str, mirror: Setup) -> Setup {
+    following(home, "mirror token test --writes", url, mirror).await
+}
+
+async fn following(home: &Roadstead, mint: &str, url: &str, mirror: Setup) -> Setup {
+    let token = home.command(mint).succeeds().await;
     let file = mirror.data().with_file_name("token");
     std::fs::write(&file, token).expect("the token's file");
     mirror.flag("--upstream", url).flag("--upstream-token-file", &file.display().to_string())

@@ -136,6 +136,11 @@ impl Wan {
     pub(crate) fn carried_back(&self) -> u64 {
         self.shared.back.carried.load(Ordering::Relaxed)
     }
+
+    /// Bytes that went from the clients to the server.
+    pub(crate) fn carried_towards(&self) -> u64 {
+        self.shared.towards.carried.load(Ordering::Relaxed)
+    }
 }
 
 impl Shared {

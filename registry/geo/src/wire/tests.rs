@@ -56,12 +56,12 @@ fn golden_feed_lines() {
     let home = HomeId(ClusterId(7));
     let newest = Position { epoch: 1, sequence: 300 };
     let time = LogTime(1_700_000_000_000);
-    let watermark = FeedLine { home, newest, time, changes: Vec::new() };
+    let watermark = FeedLine { home, newest, time, changes: Vec::new(), writes: false };
     let page = kinds.into_iter().zip(295..).map(|(kind, sequence)| FeedLine {
         changes: vec![WireChange { position: Position { epoch: 1, sequence }, at: time, kind }],
         ..watermark.clone()
     });
-    check("feed", &page.chain([watermark.clone()]).collect::<Vec<_>>());
+    check("feed", &page.chain([watermark.clone(), FeedLine { writes: true, ..watermark.clone() }]).collect::<Vec<_>>());
 }
 
 #[test]
@@ -95,4 +95,25 @@ proptest! {
         prop_assert_eq!(written.iter().position(|byte| *byte == b'\n'), Some(written.len() - 1));
         prop_assert_eq!(serde_json::from_slice::<WireManifest>(&written).unwrap(), manifest);
     }
+}
+
+#[test]
+fn golden_writes() {
+    let (one, two) = (digest("one"), digest("two"));
+    let position = Position { epoch: 1, sequence: 300 };
+    let answers = [
+        WriteAnswer::Done { position, digest: Some(one), subject: Some(two) },
+        WriteAnswer::Done { position, digest: None, subject: None },
+        WriteAnswer::BlobsUnknown { missing: vec![one, two] },
+        WriteAnswer::PreconditionFailed,
+        WriteAnswer::Unknown,
+        WriteAnswer::Invalid { reason: "why".to_owned() },
+    ];
+    check("write-answers", &answers);
+    let blobs =
+        [BlobAnswer::Held, BlobAnswer::GoesOnAt { offset: 300 }, BlobAnswer::Invalid { reason: "why".to_owned() }];
+    check("blob-answers", &blobs);
+    check("claim", &[Claim { digests: vec![one, two] }]);
+    check("lacking", &[Lacking { digests: vec![two] }]);
+    check("standing", &[Standing { offset: 300 }]);
 }

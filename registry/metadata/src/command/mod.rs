@@ -13,6 +13,7 @@ mod blob;
 mod collect;
 mod history;
 mod key;
+mod landing;
 mod manifest;
 mod mirror;
 mod node;
@@ -23,6 +24,7 @@ pub use blob::{LinkBlob, LinkBlobRefused, Linked, MountBlob, MountBlobRefused, U
 pub use collect::{CollectBlobs, Collected, TouchBlob, TouchBlobRefused};
 pub use history::{Ancestor, BeginHistory, History};
 pub use key::{CondemnKeys, ForgetKeys, ReserveKeys, ReserveKeysRefused};
+pub use landing::{AdmitWriter, LandBlob, LandBlobRefused};
 pub use manifest::{
     DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, ManifestContent, ManifestPut, MovedTag,
     NewManifest, Precondition, PutManifest, PutManifestRefused, Referrer, TagManifest, TagManifestRefused,
@@ -93,7 +95,8 @@ impl Command {
             | Self::ReceiveChanges(_)
             | Self::ReceiveSnapshot(_)
             | Self::ResolveManifest(_)
-            | Self::MendManifest(_) => true,
+            | Self::MendManifest(_)
+            | Self::LandBlob(_) => true,
             Self::CancelUpload(_)
             | Self::ExpireUploads(_)
             | Self::CondemnKeys(_)
@@ -111,6 +114,7 @@ impl Command {
             | Self::AdvanceInbox(_)
             | Self::AdmitMirror(_)
             | Self::DismissMirror(_)
+            | Self::AdmitWriter(_)
             | Self::AnnounceLevel(_) => false,
         }
     }
@@ -151,7 +155,9 @@ impl Command {
             | Self::AdvanceInbox(_)
             | Self::AdmitMirror(_)
             | Self::DismissMirror(_)
-            | Self::MendManifest(_) => Level::FIRST,
+            | Self::MendManifest(_)
+            | Self::LandBlob(_)
+            | Self::AdmitWriter(_) => Level::FIRST,
         }
     }
 }
@@ -274,4 +280,6 @@ operations! {
     AdmitMirror -> () | NeverRefused,
     DismissMirror -> bool | NeverRefused,
     MendManifest -> bool | NeverRefused,
+    LandBlob -> () | LandBlobRefused,
+    AdmitWriter -> () | NeverRefused,
 }

@@ -5,9 +5,9 @@ use roadstead_oci::{Digest, RepositoryName, Tag};
 use super::{Query, QueryError};
 use crate::state::keyspace::{
     ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, OBJECTS,
-    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, WANTED,
+    QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, WANTED, WRITERS,
 };
-use crate::state::rows::{AnnouncedRow, CursorRow, InboxRow};
+use crate::state::rows::{AnnouncedRow, CursorRow, InboxRow, MirrorRow};
 use crate::{Arrival, ChangeKind, ClusterId, LogTime, Position, PutManifest};
 
 /// How far a mirror is.
@@ -87,6 +87,8 @@ pub struct AdmittedMirror {
     pub name: String,
     /// Since when.
     pub admitted: LogTime,
+    /// Whether it may write what clients push there.
+    pub writes: bool,
 }
 
 impl Query {
@@ -295,15 +297,20 @@ impl Query {
     /// The mirror that has the token with this hash.
     pub fn admitted_mirror(&self, token: &Digest) -> Result<Option<AdmittedMirror>, QueryError> {
         let row = self.rows.get(MIRRORS, token)?;
-        Ok(row.map(|row| AdmittedMirror { name: row.name, admitted: row.admitted }))
+        let Some(row) = row else { return Ok(None) };
+        let writes = self.rows.has(WRITERS, token)?;
+        Ok(Some(AdmittedMirror { name: row.name, admitted: row.admitted, writes }))
     }
 
     /// All of them, by name.
     pub fn admitted_mirrors(&self) -> Result<Vec<AdmittedMirror>, QueryError> {
         let rows = self.rows.scan(MIRRORS, MIRRORS.all())?;
         let mut mirrors = rows
-            .map(|row| row.map(|(_, row)| AdmittedMirror { name: row.name, admitted: row.admitted }))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|row| {
+                let (token, MirrorRow { name, admitted }) = row?;
+                Ok(AdmittedMirror { name, admitted, writes: self.rows.has(WRITERS, &token)? })
+            })
+            .collect::<Result<Vec<_>, QueryError>>()?;
         mirrors.sort_by(|one, two| one.name.cmp(&two.name));
         Ok(mirrors)
     }

@@ -105,9 +105,15 @@ pub(crate) const ANNOUNCED_MANIFESTS: Region<(RepositoryName, Digest), Announced
 /// Tags that pointed at home at a manifest which was gone before it could be received: they stay what they are until the
 /// feed comes to where they, or it, went.
 pub(crate) const PASSED_OVER: Region<(RepositoryName, Tag), Digest> = Region::new(0x86);
+/// Blobs that clients have given to repositories of a mirror, and that home is not known to hold in them: since when.
+pub(crate) const LANDED: Region<(RepositoryName, Digest), LogTime> = Region::new(0x87);
+/// The same by age.
+pub(crate) const LANDED_BY_AGE: Region<(LogTime, RepositoryName, Digest), ()> = Region::new(0x88);
 
 /// Who may follow this registry, by the hash of their token.
 pub(crate) const MIRRORS: Region<Digest, MirrorRow> = Region::new(0x90);
+/// Those of them who may also write.
+pub(crate) const WRITERS: Region<Digest, ()> = Region::new(0x89);
 
 /// The shard in front of every key.
 const SHARD: u16 = 0;
@@ -563,7 +569,10 @@ mod tests {
             ("announced-tag", ANNOUNCED_TAGS.key((name, tag))),
             ("announced-manifest", ANNOUNCED_MANIFESTS.key((name, digest))),
             ("passed-over", PASSED_OVER.key((name, tag))),
+            ("landed", LANDED.key((name, digest))),
+            ("landed-by-age", LANDED_BY_AGE.key((time, name, digest))),
             ("mirror", MIRRORS.key(digest)),
+            ("writer", WRITERS.key(digest)),
             ("result", DEDUP.key(id)),
             ("result-by-age", DEDUP_BY_AGE.key((time, id))),
         ];

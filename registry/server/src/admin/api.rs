@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tracing::error;
 
+use super::mirrors::Mint;
 use super::problem::{Code, Problem};
 use super::scrub::{Line, Request as ScrubRequest};
 use super::{backup, beginning, drain, leadership, members, mirrors, snapshot, status};
@@ -179,8 +180,12 @@ async fn get_mirrors(State(admin): State<Arc<Admin>>) -> Response {
     answer(mirrors::list(&admin.registry).map_err(Problem::from))
 }
 
-async fn mint_token(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
-    answer(mirrors::mint(&admin.registry, name).await)
+async fn mint_token(State(admin): State<Arc<Admin>>, Path(name): Path<String>, body: Body) -> Response {
+    let writes = match read::<Mint>(body).await {
+        Ok(mint) => mint.is_some_and(|mint| mint.writes),
+        Err(problem) => return problem.into_response(),
+    };
+    answer(mirrors::mint(&admin.registry, name, writes).await)
 }
 
 async fn dismiss_mirror(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {

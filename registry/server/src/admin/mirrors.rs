@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use roadstead_domain::{Fault, Registry, rfc3339};
+use roadstead_metadata::AdmittedMirror;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, block_on};
@@ -21,10 +22,14 @@ pub(super) struct Mirrors {
 
 /// Somebody who may follow this registry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the names are those of the contract")]
 pub(super) struct Admitted {
     pub name: String,
     /// Since when the token is good: RFC 3339.
     pub admitted: String,
+    /// Whether it may write what clients push there.
+    #[serde(default)]
+    pub writes: bool,
 }
 
 /// The answer of `POST /admin/v1/mirrors/{name}/token`. Fields are added, never changed.
@@ -33,6 +38,14 @@ pub(super) struct Minted {
     pub name: String,
     /// Told once: the registry keeps its hash. A token that the mirror had before is not good any more.
     pub token: String,
+}
+
+/// The body of `POST /admin/v1/mirrors/{name}/token`, which may be left out. Fields are added, never changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mint {
+    /// Whether the mirror may write what clients push there.
+    #[serde(default)]
+    pub writes: bool,
 }
 
 /// The answer of `POST /admin/v1/mirrors/{name}/dismiss`. Fields are added, never changed.
@@ -45,14 +58,17 @@ pub(super) struct Dismissed {
 
 pub(super) fn list(registry: &Registry) -> Result<Mirrors, Fault> {
     let admitted = registry.metadata().query()?.admitted_mirrors()?;
-    let mirrors =
-        admitted.into_iter().map(|mirror| Admitted { name: mirror.name, admitted: rfc3339(&mirror.admitted) });
+    let mirrors = admitted.into_iter().map(|AdmittedMirror { name, admitted, writes }| Admitted {
+        name,
+        admitted: rfc3339(&admitted),
+        writes,
+    });
     Ok(Mirrors { mirrors: mirrors.collect() })
 }
 
-pub(super) async fn mint(registry: &Registry, name: String) -> Result<Minted, Problem> {
+pub(super) async fn mint(registry: &Registry, name: String, writes: bool) -> Result<Minted, Problem> {
     check(&name)?;
-    let token = registry.admit_mirror(&name).await?;
+    let token = registry.admit_mirror(&name, writes).await?;
     Ok(Minted { name, token })
 }
 
@@ -81,14 +97,19 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
     if mirrors.mirrors.is_empty() {
         return Ok("no mirror has a token of this registry\n".to_owned());
     }
-    let rows: Vec<_> = mirrors.mirrors.into_iter().map(|mirror| [mirror.name, mirror.admitted]).collect();
-    Ok(table(["MIRROR", "ADMITTED"], &rows))
+    let rows: Vec<_> = mirrors
+        .mirrors
+        .into_iter()
+        .map(|Admitted { name, admitted, writes }| [name, admitted, if writes { "yes" } else { "no" }.to_owned()])
+        .collect();
+    Ok(table(["MIRROR", "ADMITTED", "WRITES"], &rows))
 }
 
 /// Mints a token, and gives it for printing: alone, so that it can go into a file.
-pub(crate) fn token(data: &Path, name: &str, as_json: bool) -> anyhow::Result<String> {
+pub(crate) fn token(data: &Path, name: &str, writes: bool, as_json: bool) -> anyhow::Result<String> {
     let path = format!("/admin/v1/mirrors/{name}/token");
-    let minted: Minted = block_on(async { Client::connect(data).await?.command(&path).await })?;
+    let mint = Mint { writes };
+    let minted: Minted = block_on(async { Client::connect(data).await?.command_with(&path, &mint).await })?;
     if as_json { Ok(serde_json::to_string_pretty(&minted)? + "\n") } else { Ok(minted.token + "\n") }
 }
 

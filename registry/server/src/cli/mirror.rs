@@ -1,11 +1,12 @@
 //! The commands about the mirrors of a registry.
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{JSON, admin_arguments, data, print};
 use crate::admin;
 
 const NAME: &str = "name";
+const WRITES: &str = "writes";
 
 pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let Some((verb, matches)) = matches.subcommand() else {
@@ -14,7 +15,7 @@ pub(super) fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let name = matches.get_one::<String>(NAME).map(String::as_str).unwrap_or_default();
     let (data, as_json) = (data(matches)?, matches.get_flag(JSON));
     print(&match verb {
-        "token" => admin::mirror_token(&data, name, as_json)?,
+        "token" => admin::mirror_token(&data, name, matches.get_flag(WRITES), as_json)?,
         _ => admin::dismiss_mirror(&data, name, as_json)?,
     })
 }
@@ -34,6 +35,9 @@ pub(super) fn command() -> Command {
             Command::new("token")
                 .about("Prints a new token for a mirror; the one that it had is not good any more")
                 .arg(name())
+                .arg(Arg::new(WRITES).long("writes").action(ArgAction::SetTrue).help(
+                    "Lets it write what clients push there: what is pushed at the mirror is decided by this registry",
+                ))
                 .args(admin_arguments()),
         )
         .subcommand(Command::new("dismiss").about("Takes a mirror's token back").arg(name()).args(admin_arguments()))

@@ -44,11 +44,11 @@ const MAX_REFUSAL_BYTES: usize = 4 << 10;
 
 /// See the module.
 pub(super) struct HttpHome {
-    upstream: Upstream,
-    token: Arc<ArcSwap<BearerToken>>,
+    pub(super) upstream: Upstream,
+    pub(super) token: Arc<ArcSwap<BearerToken>>,
     /// Without it, the way is plain HTTP, on this machine.
     trust: Option<Arc<ArcSwap<HomeTrust>>>,
-    idle: Arc<Mutex<Vec<SendRequest<Body>>>>,
+    pub(super) idle: Arc<Mutex<Vec<SendRequest<Body>>>>,
     /// Move the bytes of the connections.
     drivers: TaskTracker,
 }
@@ -63,7 +63,7 @@ impl HttpHome {
     }
 
     /// A connection that was used before, if one stands as far as is known.
-    async fn used(&self) -> Option<SendRequest<Body>> {
+    pub(super) async fn used(&self) -> Option<SendRequest<Body>> {
         loop {
             let mut idle = self.idle.lock().pop()?;
             if idle.ready().await.is_ok() {
@@ -72,7 +72,7 @@ impl HttpHome {
         }
     }
 
-    async fn fresh(&self) -> Result<SendRequest<Body>, HomeError> {
+    pub(super) async fn fresh(&self) -> Result<SendRequest<Body>, HomeError> {
         match timeout(CONNECT_TIMEOUT, self.connect()).await {
             Ok(connected) => connected,
             Err(_elapsed) => Err(HomeError::Away(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))),
@@ -144,10 +144,10 @@ impl HttpHome {
 }
 
 /// The head of an answer, and the connection on which the rest comes.
-struct Answer {
-    response: Response<Incoming>,
-    requests: SendRequest<Body>,
-    idle: Arc<Mutex<Vec<SendRequest<Body>>>>,
+pub(super) struct Answer {
+    pub(super) response: Response<Incoming>,
+    pub(super) requests: SendRequest<Body>,
+    pub(super) idle: Arc<Mutex<Vec<SendRequest<Body>>>>,
 }
 
 impl Answer {
@@ -156,7 +156,7 @@ impl Answer {
     }
 
     /// Why it is no good answer.
-    async fn refusal(self) -> HomeError {
+    pub(super) async fn refusal(self) -> HomeError {
         let status = self.response.status();
         let newest = text(self.response.headers(), &POSITION).ok().and_then(position);
         let body = Limited::new(self.response.into_body(), MAX_REFUSAL_BYTES).collect().await;
@@ -164,7 +164,8 @@ impl Answer {
         match (status, newest) {
             (StatusCode::NOT_FOUND, Some(newest)) => HomeError::Unknown { newest },
             (StatusCode::CONFLICT, _) => HomeError::Resynchronise(why),
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => HomeError::Refused(format!(
+            (StatusCode::FORBIDDEN, _) => HomeError::Refused(format!("home does not let this mirror do that: {why}")),
+            (StatusCode::UNAUTHORIZED, _) => HomeError::Refused(format!(
                 "home does not take this mirror's token: mint one there with `roadstead mirror token`, and give its \
                  file as `upstream-token-file` ({status})"
             )),
@@ -179,7 +180,7 @@ impl Answer {
     }
 
     /// The bytes of the body. Its connection is kept when they have come to their end.
-    fn bytes(self) -> impl Stream<Item = Result<Bytes, HomeError>> + Send + 'static {
+    pub(super) fn bytes(self) -> impl Stream<Item = Result<Bytes, HomeError>> + Send + 'static {
         let Self { response, requests, idle } = self;
         stream::unfold(Some((response.into_body(), requests, idle)), |state| async move {
             let (mut body, requests, idle) = state?;
@@ -306,10 +307,10 @@ fn position(text: &str) -> Option<Position> {
     Some(Position { epoch: epoch.parse().ok()?, sequence: sequence.parse().ok()? })
 }
 
-fn away(error: impl std::fmt::Display) -> HomeError {
+pub(super) fn away(error: impl std::fmt::Display) -> HomeError {
     HomeError::Away(error.to_string())
 }
 
-fn misread(what: impl std::fmt::Display) -> HomeError {
+pub(super) fn misread(what: impl std::fmt::Display) -> HomeError {
     HomeError::Refused(format!("home's answer cannot be understood, it may be of another release: {what}"))
 }

@@ -3,12 +3,12 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
@@ -20,7 +20,7 @@ use roadstead_oci::{Digest, RangeRequest, Reference, RepositoryName};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::{POSITION, paths};
+use super::{POSITION, paths, write_endpoint};
 use crate::http::DOCKER_CONTENT_DIGEST;
 use crate::tasks::Supervisor;
 
@@ -28,15 +28,26 @@ use crate::tasks::Supervisor;
 const LINES: &str = "application/x-ndjson";
 
 /// What the answers are made of.
-struct Homeland {
-    registry: Arc<Registry>,
+pub(super) struct Homeland {
+    pub(super) registry: Arc<Registry>,
     supervisor: Supervisor,
+    /// Whether it decides itself what is written: a mirror's home does.
+    decides: bool,
+}
+
+/// The mirror that asks.
+#[derive(Clone, Copy)]
+pub(super) struct Caller {
+    /// Whether it may write.
+    pub(super) writes: bool,
 }
 
 /// An answer that is not what was asked for.
 pub(super) enum Refusal {
     /// No token, or none that is known.
     Unauthorized,
+    /// The token is for reading only, or this is a mirror itself.
+    ReadOnly,
     /// It cannot be understood.
     Malformed(&'static str),
     /// The feed does not go on from there.
@@ -49,26 +60,27 @@ pub(super) enum Refusal {
     Failed(Fault),
 }
 
-/// Everything that a mirror may ask.
-pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor) -> Router {
-    let homeland = Arc::new(Homeland { registry, supervisor });
-    Router::new()
+/// Everything that a mirror may ask. What it may write is taken by a registry that `decides` itself, and is no mirror.
+pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor, decides: bool) -> Router {
+    let homeland = Arc::new(Homeland { registry, supervisor, decides });
+    write_endpoint::routes()
         .route(paths::FEED, get(feed))
         .route(paths::WATERMARKS, get(watermarks))
         .route(paths::SNAPSHOT, get(snapshot))
-        .route(paths::MANIFEST, get(manifest))
+        .route(paths::MANIFEST, get(manifest).put(write_endpoint::put_manifest).delete(write_endpoint::delete_manifest))
         .route(paths::BLOB, get(blob))
         .layer(from_fn_with_state(Arc::clone(&homeland), admit))
         .with_state(homeland)
 }
 
 /// Every request shows a token that was minted here.
-async fn admit(State(home): State<Arc<Homeland>>, request: Request, next: Next) -> Response {
+async fn admit(State(home): State<Arc<Homeland>>, mut request: Request, next: Next) -> Response {
     let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = bearer.and_then(|value| value.strip_prefix("Bearer "));
     match token.map(|token| home.registry.mirror_of(token)).transpose() {
         Ok(Some(Some(mirror))) => {
             debug!(mirror = %mirror.name, "a mirror asks for {}", request.uri().path());
+            request.extensions_mut().insert(Caller { writes: mirror.writes && home.decides });
             let token = token.unwrap_or_default().to_owned();
             until_dismissed(&home.registry, token, next.run(request).await)
         }
@@ -89,35 +101,43 @@ fn until_dismissed(registry: &Arc<Registry>, token: String, response: Response) 
     })
 }
 
-async fn feed(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Response, Refusal> {
+async fn feed(
+    State(home): State<Arc<Homeland>>,
+    Extension(Caller { writes }): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     let after = Position { epoch: parameter(&uri, "epoch")?, sequence: parameter(&uri, "sequence")? };
-    let first = first_line(&home.registry, after).await?;
+    let first = first_line(&home.registry, after, writes).await?;
     info!(after = after.sequence, "a mirror follows from change {} on", after.sequence);
-    Ok(lines(&home, follow(Arc::clone(&home.registry), first)))
+    Ok(lines(&home, follow(Arc::clone(&home.registry), first, writes)))
 }
 
 /// The first line, which says whether the feed goes on from there. A replica that has not seen yet what the mirror has
 /// must not take that for another history.
-async fn first_line(registry: &Registry, after: Position) -> Result<(Vec<u8>, Position), Refusal> {
-    match feed_line(registry, after) {
+async fn first_line(registry: &Registry, after: Position, writes: bool) -> Result<(Vec<u8>, Position), Refusal> {
+    match feed_line(registry, after, writes) {
         Err(FeedError::Resynchronise(_)) => {}
         line => return line.map_err(Refusal::from),
     }
     registry.confirm_newest().await.map_err(Refusal::Failed)?;
-    feed_line(registry, after).map_err(Refusal::from)
+    feed_line(registry, after, writes).map_err(Refusal::from)
 }
 
 /// The lines from the first one on: one as soon as there is a change, and at least one each interval.
-fn follow(registry: Arc<Registry>, first: (Vec<u8>, Position)) -> impl Stream<Item = Result<Vec<u8>, Fault>> {
+fn follow(
+    registry: Arc<Registry>,
+    first: (Vec<u8>, Position),
+    writes: bool,
+) -> impl Stream<Item = Result<Vec<u8>, Fault>> {
     let newest = registry.metadata().subscribe();
     let (line, after) = first;
-    let rest = stream::unfold((registry, newest, after), |(registry, mut newest, after)| async move {
+    let rest = stream::unfold((registry, newest, after), move |(registry, mut newest, after)| async move {
         let due = Instant::now() + LINE_INTERVAL;
         if newest.borrow_and_update().sequence <= after.sequence {
             // Either way there is something to say.
             let _ = timeout_at(due, newest.changed()).await;
         }
-        match feed_line(&registry, after) {
+        match feed_line(&registry, after, writes) {
             Ok((line, last)) => Some((Ok(line), (registry, newest, last))),
             Err(FeedError::Fault(fault)) => Some((Err(fault), (registry, newest, after))),
             // The mirror asks again, and is told.
@@ -127,13 +147,16 @@ fn follow(registry: Arc<Registry>, first: (Vec<u8>, Position)) -> impl Stream<It
     stream::iter([Ok(line)]).chain(rest)
 }
 
-async fn watermarks(State(home): State<Arc<Homeland>>) -> Result<Response, Refusal> {
-    let first = watermark(&home.registry)?;
+async fn watermarks(
+    State(home): State<Arc<Homeland>>,
+    Extension(Caller { writes }): Extension<Caller>,
+) -> Result<Response, Refusal> {
+    let first = watermark(&home.registry, writes)?;
     let registry = Arc::clone(&home.registry);
     let ticks = tokio::time::interval_at(Instant::now() + LINE_INTERVAL, LINE_INTERVAL);
-    let rest = stream::unfold((registry, ticks), |(registry, mut ticks)| async move {
+    let rest = stream::unfold((registry, ticks), move |(registry, mut ticks)| async move {
         ticks.tick().await;
-        match watermark(&registry) {
+        match watermark(&registry, writes) {
             Ok(line) => Some((Ok(line), (registry, ticks))),
             Err(FeedError::Fault(fault)) => Some((Err(fault), (registry, ticks))),
             Err(FeedError::Resynchronise(_)) => None,
@@ -184,13 +207,20 @@ async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Respons
 
 async fn blob(
     State(home): State<Arc<Homeland>>,
+    Extension(Caller { writes }): Extension<Caller>,
     method: Method,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let repository: RepositoryName = parameter(&uri, "repository")?;
     let digest: Digest = parameter(&uri, "digest")?;
-    let found = match home.registry.find_blob(&repository, &digest).await {
+    // A client of a mirror that writes relies on what it is told of a blob's being here.
+    let found = if method == Method::HEAD && writes {
+        home.registry.promise_blob(&repository, &digest).await
+    } else {
+        home.registry.find_blob(&repository, &digest).await
+    };
+    let found = match found {
         Ok(found) => found,
         Err(BlobReadError::Unknown) => return Err(home.no_blob(&repository, &digest)?),
         Err(BlobReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),
@@ -274,6 +304,11 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, "show a token of this registry: `roadstead mirror token` mints one\n")
                     .into_response()
             }
+            Self::ReadOnly => (
+                StatusCode::FORBIDDEN,
+                "this mirror may not write here: `roadstead mirror token --writes` mints a token for that\n",
+            )
+                .into_response(),
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, why).into_response(),
             Self::Resynchronise(why) => (StatusCode::CONFLICT, why).into_response(),
             Self::Unknown(Position { epoch, sequence }) => {

@@ -7,7 +7,7 @@ use roadstead_domain::BodyError;
 use super::body_idle;
 
 /// The pieces of a body; an end before its end is an error.
-pub(super) fn pieces(body: Body) -> roadstead_domain::Body {
+pub(crate) fn pieces(body: Body) -> roadstead_domain::Body {
     let pieces = body.into_data_stream();
     Box::pin(pieces.map(|piece| piece.map_err(|error| body_error(&error))))
 }

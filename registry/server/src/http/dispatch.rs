@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header;
 use roadstead_domain::{Decision, Identity, Registry, decide};
-use roadstead_geo::Mirror;
+use roadstead_geo::{Mirror, WriteError};
 use roadstead_oci::{Action, ErrorCode, Route};
 
 use super::connection::Connection;
@@ -52,7 +52,12 @@ async fn admit(api: &Api, route: Route, head: &http::request::Parts, body: Body)
     };
     let answer = match decide(api.registry.access(), &identity, &route) {
         Decision::Allow => match &api.mirror {
-            Some(mirror) if matches!(route.action(), Action::Push | Action::Delete) => Err(at_home(mirror)),
+            Some(mirror) if matches!(route.action(), Action::Push | Action::Delete) => {
+                match may_write(mirror, &route).await {
+                    Ok(()) => dispatch(api, &identity, route, head, body).await,
+                    Err(error) => Err(error),
+                }
+            }
             _ => dispatch(api, &identity, route, head, body).await,
         },
         Decision::Challenge => Err(challenge(api)),
@@ -68,11 +73,12 @@ fn challenge(api: &Api) -> ApiError {
     ApiError::new(ErrorCode::Unauthorized).header(header::WWW_AUTHENTICATE, api.authenticator.challenge())
 }
 
-/// A mirror takes nothing itself: what it has is what its home has.
-fn at_home(mirror: &Mirror) -> ApiError {
-    let home = mirror.home();
-    let message = format!("this registry is a mirror of {home}: push and delete there, and it follows");
-    ApiError::with_message(ErrorCode::Denied, message)
+/// A mirror takes what its home lets it take. What home holds of blobs, only home lets go.
+async fn may_write(mirror: &Mirror, route: &Route) -> Result<(), ApiError> {
+    if matches!(route, Route::BlobDelete { .. }) {
+        return Err(ApiError::write(WriteError::ReadOnly, mirror.home()));
+    }
+    mirror.may_write().await.map_err(|error| ApiError::write(error, mirror.home()))
 }
 
 /// What a repository that does not exist answers.
@@ -117,22 +123,20 @@ async fn dispatch(
         Route::ManifestGet { repository, reference } => manifest::get(api, headers, &repository, &reference).await,
         Route::ManifestHead { repository, reference } => manifest::head(api, headers, &repository, &reference).await,
         Route::ManifestPut { repository, reference, tags } => {
-            manifest::put(registry, headers, body, repository, &reference, &tags).await
+            manifest::put(api, headers, body, repository, &reference, &tags).await
         }
-        Route::ManifestDelete { repository, reference } => manifest::delete(registry, &repository, &reference).await,
+        Route::ManifestDelete { repository, reference } => manifest::delete(api, &repository, &reference).await,
         Route::BlobGet { repository, digest } => {
             let outbox = head.extensions.get::<Connection>().and_then(|connection| connection.outbox(head.version));
             blob::get(api, headers, &repository, &digest, outbox).await
         }
         Route::BlobHead { repository, digest } => blob::head(api, headers, &repository, &digest).await,
         Route::BlobDelete { repository, digest } => blob::delete(registry, &repository, digest).await,
-        Route::UploadStart { repository, kind } => {
-            upload::start(registry, identity, headers, body, repository, kind).await
-        }
+        Route::UploadStart { repository, kind } => upload::start(api, identity, headers, body, repository, kind).await,
         Route::UploadStatus { repository, upload } => upload::status(registry, repository, upload).await,
         Route::UploadPatch { repository, upload } => upload::append(registry, headers, body, repository, upload).await,
         Route::UploadPut { repository, upload, digest } => {
-            upload::close(registry, headers, body, repository, upload, digest).await
+            upload::close(api, headers, body, repository, upload, digest).await
         }
         Route::UploadCancel { repository, upload } => upload::cancel(registry, &repository, upload).await,
     }

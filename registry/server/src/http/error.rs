@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use roadstead_domain::{
     BlobReadError, BodyError, CollectError, Fault, ListTagsError, ManifestPutError, ManifestReadError, UploadError,
 };
-use roadstead_geo::PullError;
+use roadstead_geo::{PullError, WriteError};
 use roadstead_metadata::{Level, ProposeError};
 use roadstead_oci::{Digest, ErrorBody, ErrorCode, ManifestError, RouteError};
 use serde_json::json;
@@ -100,6 +100,37 @@ impl ApiError {
                 Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER)
             }
             PullError::Fault(fault) => fault.into(),
+        }
+    }
+
+    /// What was not written at a mirror of `home`, or of which that is not said.
+    pub(crate) fn write(error: WriteError, home: &str) -> Self {
+        let unavailable = |message: String| {
+            tracing::warn!(reason = %error, "a push to a mirror was not answered: {error}");
+            Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER)
+        };
+        match error {
+            WriteError::ReadOnly => {
+                let message = format!("this registry is a mirror of {home}: push and delete there, and it follows");
+                Self::with_message(ErrorCode::Denied, message)
+            }
+            WriteError::HomeAway(_) => unavailable(format!(
+                "nothing was changed: this registry is a mirror of {home}, which decides what is pushed and does not answer; \
+                 push again when it is back"
+            )),
+            WriteError::Unclear(_) => unavailable(format!(
+                "it is not known whether this was done: this registry is a mirror of {home}, which decides what is pushed and \
+                 stopped answering; push again"
+            )),
+            WriteError::NotShownYet => unavailable(format!(
+                "this was done at {home}, of which this registry is a mirror, and is not shown here yet; push again, or pull \
+                 it there"
+            )),
+            WriteError::BlobsUnknown(missing) => ManifestPutError::BlobsUnknown(missing).into(),
+            WriteError::PreconditionFailed => ManifestPutError::PreconditionFailed.into(),
+            WriteError::Unknown => Self::new(ErrorCode::ManifestUnknown),
+            WriteError::Invalid(reason) => Self::with_message(ErrorCode::ManifestInvalid, reason),
+            WriteError::Fault(fault) => fault.into(),
         }
     }
 

@@ -545,7 +545,7 @@ pub(crate) static UPSTREAM: Setting<Endpoint> = Setting {
         "URL",
         Preset::Unset { example: "https://registry.example.com" },
         "Makes this a mirror of the Roadstead at this URL: what is pushed there is copied here, and can be pulled here at \
-         once. Pushes go to that one. http only to this machine itself.",
+         once. Pushes are decided by that one, if its token lets this one write. http only to this machine itself.",
     ),
 };
 

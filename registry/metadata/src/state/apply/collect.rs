@@ -16,6 +16,7 @@ impl Apply<'_> {
         // Objects first: what is unlinked by this entry has a grace of its own before it.
         let condemned = self.condemn_unreferenced(operation)?;
         // A mirror's repositories hold what they hold at home: its feed says what they let go.
+        self.collect_landed(operation)?;
         let unlinked = if self.is_mirror()? { 0 } else { self.unlink_unnamed(operation)? };
         Ok(Collected { unlinked, condemned })
     }

@@ -13,6 +13,7 @@
 //! * A manifest that home has deleted before it could be received, or whose blobs are gone there, is passed over.
 
 mod announce;
+mod land;
 mod want;
 
 use std::collections::BTreeSet;
@@ -22,7 +23,7 @@ use roadstead_oci::{Digest, RepositoryName, Tag};
 use super::{Apply, Halt, require};
 use crate::state::keyspace::{
     ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, PASSED_OVER,
-    QUARANTINED_MANIFESTS, WANTED,
+    QUARANTINED_MANIFESTS, WANTED, WRITERS,
 };
 use crate::state::rows::{CursorRow, InboxRow, MirrorRow};
 use crate::{
@@ -174,7 +175,10 @@ impl Apply<'_> {
         let known = self.rows.scan(MIRRORS, MIRRORS.all())?.collect::<Result<Vec<_>, _>>()?;
         let token = known.into_iter().find_map(|(token, row)| (row.name == name).then_some(token));
         match token {
-            Some(token) => self.rows.remove(MIRRORS, &token).map(|()| true),
+            Some(token) => {
+                self.rows.remove(WRITERS, &token)?;
+                self.rows.remove(MIRRORS, &token).map(|()| true)
+            }
             None => Ok(false),
         }
     }

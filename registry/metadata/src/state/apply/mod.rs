@@ -153,6 +153,8 @@ impl<'txn> Apply<'txn> {
             Command::AdmitMirror(operation) => Outcome::AdmitMirror(settle(self.admit_mirror(operation))?),
             Command::DismissMirror(operation) => Outcome::DismissMirror(settle(self.dismiss_mirror(&operation))?),
             Command::MendManifest(operation) => Outcome::MendManifest(settle(self.mend_manifest(operation))?),
+            Command::LandBlob(operation) => Outcome::LandBlob(settle(self.land_blob(&operation))?),
+            Command::AdmitWriter(operation) => Outcome::AdmitWriter(settle(self.admit_writer(operation))?),
         })
     }
 

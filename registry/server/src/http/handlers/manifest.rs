@@ -1,9 +1,12 @@
 //! Manifests and tags.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
-use roadstead_domain::{ManifestFound, Precondition, PushedManifest, Registry};
+use roadstead_domain::{ManifestFound, ManifestStored, Precondition, PushedManifest};
+use roadstead_geo::{Mirror, WrittenManifest};
 use roadstead_oci::{ErrorCode, Manifest, ManifestError, MediaType, Reference, RepositoryName, Route, Tag};
 
 use crate::http::body::pieces;
@@ -58,18 +61,22 @@ fn described(found: &ManifestFound) -> Answer {
 }
 
 pub(crate) async fn put(
-    registry: &Registry,
+    api: &Api,
     headers: &HeaderMap,
     body: Body,
     repository: RepositoryName,
     reference: &Reference,
     tags: &[Tag],
 ) -> Result<Response, ApiError> {
+    let registry = &api.registry;
     let declared = declared_type(headers)?;
     let precondition = precondition(headers)?;
     let mut memory = registry.collect(pieces(body), longest(headers)?).await?;
     let pushed = PushedManifest { declared, bytes: memory.freeze() };
-    let stored = registry.put_manifest(&repository, reference, tags, precondition, pushed).await?;
+    let stored = match &api.mirror {
+        Some(mirror) => put_at_home(mirror, &repository, reference, tags, precondition, pushed).await?,
+        None => registry.put_manifest(&repository, reference, tags, precondition, pushed).await?,
+    };
     let location = Route::ManifestGet { repository, reference: Reference::Digest(stored.digest) };
     let mut answer = Answer::new(StatusCode::CREATED)
         .header(header::LOCATION, location)
@@ -81,17 +88,39 @@ pub(crate) async fn put(
     answer.empty()
 }
 
+/// What is no manifest is refused here; everything else, home decides.
+async fn put_at_home(
+    mirror: &Arc<Mirror>,
+    repository: &RepositoryName,
+    reference: &Reference,
+    tags: &[Tag],
+    precondition: Precondition,
+    pushed: PushedManifest,
+) -> Result<ManifestStored, ApiError> {
+    let PushedManifest { declared, bytes } = pushed;
+    let blobs = Manifest::parse(declared.as_ref(), bytes.clone())?.blobs();
+    let (repository, reference, tags) = (repository.clone(), reference.clone(), tags.to_vec());
+    let written = WrittenManifest { repository, reference, tags, precondition, declared, bytes };
+    mirror.put_manifest(written, &blobs).await.map_err(|error| ApiError::write(error, mirror.home()))
+}
+
 pub(crate) async fn delete(
-    registry: &Registry,
+    api: &Api,
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response, ApiError> {
-    registry.delete_manifest(repository, reference).await?;
+    match &api.mirror {
+        Some(mirror) => {
+            let deleted = mirror.delete_manifest(repository, reference).await;
+            deleted.map_err(|error| ApiError::write(error, mirror.home()))?;
+        }
+        None => api.registry.delete_manifest(repository, reference).await?,
+    }
     Answer::new(StatusCode::ACCEPTED).empty()
 }
 
 /// How many bytes the body can have; it is refused at once if it says that they are too many.
-fn longest(headers: &HeaderMap) -> Result<u64, ManifestError> {
+pub(crate) fn longest(headers: &HeaderMap) -> Result<u64, ManifestError> {
     let most = Manifest::MAX_SIZE as u64;
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length| length > most) {
@@ -100,7 +129,7 @@ fn longest(headers: &HeaderMap) -> Result<u64, ManifestError> {
     Ok(announced.unwrap_or(most))
 }
 
-fn declared_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
+pub(crate) fn declared_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
     let declared = single(headers, &header::CONTENT_TYPE, ErrorCode::ManifestInvalid)?;
     declared
         .map(MediaType::from_content_type)
@@ -110,7 +139,7 @@ fn declared_type(headers: &HeaderMap) -> Result<Option<MediaType>, ApiError> {
 
 /// `If-Match: "<digest>"`, `If-Match: *` and `If-None-Match: *` (RFC 9110, section 13.1); others do not go with a write
 /// here.
-fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
+pub(crate) fn precondition(headers: &HeaderMap) -> Result<Precondition, ApiError> {
     let refused = |message: &str| ApiError::bad_header(ErrorCode::Unsupported, message);
     let absent = single(headers, &header::IF_NONE_MATCH, ErrorCode::Unsupported)?;
     let expected = single(headers, &header::IF_MATCH, ErrorCode::Unsupported)?;

@@ -9,25 +9,32 @@ use roadstead_domain::{Content, Identity, Registry, UploadError};
 use roadstead_oci::{Algorithm, ContentRange, Digest, ErrorCode, RepositoryName, Route, UploadId, UploadKind};
 
 use crate::http::body::pieces;
+use crate::http::dispatch::Api;
 use crate::http::error::ApiError;
 use crate::http::respond::{Answer, DOCKER_CONTENT_DIGEST, DOCKER_UPLOAD_UUID, OCI_CHUNK_MIN_LENGTH, single};
 
 pub(crate) async fn start(
-    registry: &Arc<Registry>,
+    api: &Api,
     identity: &Identity,
     headers: &HeaderMap,
     body: Body,
     repository: RepositoryName,
     kind: UploadKind,
 ) -> Result<Response, ApiError> {
+    let registry = &api.registry;
     let sha512 = match kind {
         UploadKind::Session { algorithm } => algorithm == Some(Algorithm::Sha512),
         UploadKind::Monolithic { digest } => {
             registry.upload_blob(&repository, digest, content(headers, body)?).await?;
+            land(api, &repository, digest).await?;
             return created(repository, digest);
         }
         UploadKind::Mount { digest, from } => {
-            if registry.mount_blob(identity, &repository, digest, from.as_ref()).await? {
+            let mounted = match &api.mirror {
+                Some(mirror) => mirror.mount(identity, &repository, digest, from.as_ref()).await?,
+                None => registry.mount_blob(identity, &repository, digest, from.as_ref()).await?,
+            };
+            if mounted {
                 return created(repository, digest);
             }
             digest.algorithm() == Algorithm::Sha512
@@ -60,8 +67,15 @@ pub(crate) async fn append(
     }
 }
 
+/// Shows a blob that was pushed to a mirror, where home does not hold it yet.
+async fn land(api: &Api, repository: &RepositoryName, digest: Digest) -> Result<(), ApiError> {
+    let Some(mirror) = &api.mirror else { return Ok(()) };
+    // Its bytes were there before, and are deleted just now: the client sends them again.
+    if mirror.land(repository, digest).await? { Ok(()) } else { Err(ApiError::unavailable()) }
+}
+
 pub(crate) async fn close(
-    registry: &Arc<Registry>,
+    api: &Api,
     headers: &HeaderMap,
     body: Body,
     repository: RepositoryName,
@@ -69,8 +83,11 @@ pub(crate) async fn close(
     digest: Digest,
 ) -> Result<Response, ApiError> {
     let content = content(headers, body)?;
-    match registry.close_upload(&repository, upload, digest, content).await {
-        Ok(()) => created(repository, digest),
+    match api.registry.close_upload(&repository, upload, digest, content).await {
+        Ok(()) => {
+            land(api, &repository, digest).await?;
+            created(repository, digest)
+        }
         Err(error) => Err(refused(error, repository, upload)),
     }
 }

@@ -60,6 +60,7 @@ impl Apply<'_> {
     ) -> Result<bool, QueryError> {
         let Some(object) = self.rows.get(OBJECTS, digest)? else { return Ok(false) };
         self.stop_wanting(digest, repository)?;
+        self.forget_landed(repository, digest)?;
         self.join(repository, *digest, object)?;
         Ok(true)
     }

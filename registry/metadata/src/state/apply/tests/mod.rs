@@ -5,6 +5,7 @@ mod collect;
 mod dedup;
 mod invariants;
 mod key;
+mod landing;
 mod level;
 mod manifest;
 mod mirror;
