@@ -1,6 +1,8 @@
 //! Two registries for tests, a home and its mirror: real facts in temporary folders, bytes in memory, and between them a
 //! home that does as it is told.
 
+mod writes;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -213,7 +215,7 @@ impl Home for Arc<FakeHome> {
 
     async fn feed(&self, after: Position) -> Result<Lines<FeedLine>, HomeError> {
         self.ask(None).await?;
-        feed_line(&self.place.registry, after).map_err(|error| HomeError::Resynchronise(error.to_string()))?;
+        feed_line(&self.place.registry, after, true).map_err(|error| HomeError::Resynchronise(error.to_string()))?;
         let lines = stream::unfold((Arc::clone(self), after), |(home, after)| async move {
             if home.is_away.load(Ordering::SeqCst) {
                 return None;
@@ -222,7 +224,7 @@ impl Home for Arc<FakeHome> {
             if newest.borrow_and_update().sequence <= after.sequence {
                 let _ = tokio::time::timeout(Duration::from_millis(100), newest.changed()).await;
             }
-            let (line, last) = feed_line(&home.place.registry, after).ok()?;
+            let (line, last) = feed_line(&home.place.registry, after, true).ok()?;
             Some((read(&line), (home, last)))
         });
         Ok(lines.boxed())
@@ -237,7 +239,7 @@ impl Home for Arc<FakeHome> {
             if home.is_away.load(Ordering::SeqCst) {
                 return None;
             }
-            let line = watermark(&home.place.registry).ok()?;
+            let line = watermark(&home.place.registry, true).ok()?;
             Some((read(&line), (home, false)))
         });
         Ok(lines.boxed())

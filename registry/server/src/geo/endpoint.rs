@@ -80,8 +80,8 @@ async fn admit(State(home): State<Arc<Homeland>>, mut request: Request, next: Ne
     match token.map(|token| home.registry.mirror_of(token)).transpose() {
         Ok(Some(Some(mirror))) => {
             debug!(mirror = %mirror.name, "a mirror asks for {}", request.uri().path());
-            request.extensions_mut().insert(Caller { writes: mirror.writes && home.decides });
             let token = token.unwrap_or_default().to_owned();
+            request.extensions_mut().insert(Caller { writes: mirror.writes && home.decides });
             until_dismissed(&home.registry, token, next.run(request).await)
         }
         Ok(_) => Refusal::Unauthorized.into_response(),
