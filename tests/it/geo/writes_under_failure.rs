@@ -67,12 +67,13 @@ async fn p2_home_killed_in_the_middle_of_a_push_at_a_mirror_has_acknowledged_not
     regions.wan.change(Link::new(20, 12 << 20));
     push_blobs(&mirror, &image).await;
     let before = regions.wan.carried_towards();
-    let pushed = tokio::spawn(put(&mirror, "v1", &image));
+    let mut pushes = JoinSet::new();
+    pushes.spawn(put(&mirror, "v1", &image));
     let wan = &regions.wan;
     until("half of it is home", PATIENCE, async || (wan.carried_towards() > size as u64 / 2).then_some(())).await;
     regions.home.kill();
     let killed = Instant::now();
-    let reply = pushed.await.expect("it runs").expect("an answer");
+    let reply = pushes.join_next().await.expect("one push").expect("it runs").expect("an answer");
     assert!(killed.elapsed() < BOUND, "{:?}", killed.elapsed());
     assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{reply:?}");
     mirror.manifest("team/app", "v1").await.status(404);
@@ -95,14 +96,15 @@ async fn a_link_that_breaks_again_and_again_costs_a_push_what_was_in_flight() {
     let image = Image::random(1, &[size]);
     regions.wan.change(Link::new(20, 12 << 20));
     push_blobs(&mirror, &image).await;
-    let pushed = tokio::spawn(put(&mirror, "v1", &image));
+    let mut pushes = JoinSet::new();
+    pushes.spawn(put(&mirror, "v1", &image));
     for part in 1..4_u64 {
         let wan = &regions.wan;
         until("more of it went home", PATIENCE, async || (wan.carried_towards() > part * 6 * MIB as u64).then_some(()))
             .await;
         regions.wan.reset();
     }
-    let reply = pushed.await.expect("it runs").expect("an answer");
+    let reply = pushes.join_next().await.expect("one push").expect("it runs").expect("an answer");
     if reply.status != 201 {
         // It was in the middle of the manifest itself.
         assert!(reply.status == 503 && reply.header("retry-after").is_some(), "{reply:?}");
