@@ -68,7 +68,9 @@ async fn run() -> Result<()> {
     pulls(&here, "team/data", "1", &pushed).await?;
     watch.lap("what is pushed at home is pulled at the mirror, with the login of home");
     push_tools_to(&far, &home, &address, "team/app:1").await?;
+    watch.lap("an image is pushed at home");
     let nodes = NodeMirror::install(&world, &mirror, HOST, None).await?;
+    watch.lap("helm install of the node mirror in the first cluster");
     let (image, login) = (format!("{HOST}/team/app:1"), login(HOST, &credential));
     pull_with(&world, "r03", &login, &image, "puller").await?;
     watch.lap("pods on all nodes of the first cluster run it, pulled from their own endpoint");

@@ -41,6 +41,8 @@ pub(crate) async fn make(site: &Site, nodes: u8) -> Result<()> {
 /// either reaches the other, since no way back leads to them.
 pub(crate) async fn join(first: &Site, second: &Site) -> Result<()> {
     let (near, far) = (first.hub(), second.hub());
+    // The kernel takes away some time later what was in a namespace that is gone: the far end of an earlier cable.
+    Tool::new("ip")?.args(&format!("-n {near} link del wan")).outcome().await?;
     ip(&format!("-n {near} link add wan type veth peer name wan netns {far}")).await?;
     for (hub, own) in [(&near, first), (&far, second)] {
         ip(&format!("-n {hub} addr add {}/24 dev wan", own.link_address())).await?;
