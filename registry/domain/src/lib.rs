@@ -22,6 +22,7 @@ mod mirror;
 mod ports;
 #[cfg(test)]
 mod race;
+mod region;
 mod registry;
 mod scrub;
 #[cfg(test)]

@@ -65,6 +65,8 @@ impl Mirror {
     }
 
     async fn compare_all(&self) -> Result<(), FollowError> {
+        let report = in_time(self.home.region()).await?;
+        self.obey(&self.registry.region()?, report.cluster.0, &report.region).await?;
         let home = self.who_is_home().await?;
         let comparison = self.registry.begin_comparison(home).await?;
         let mut lines = in_time(self.home.snapshot()).await?;

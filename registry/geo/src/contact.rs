@@ -20,6 +20,8 @@ struct State {
     seen: Option<Seen>,
     /// Why somebody has to look, if somebody has to.
     refused: Option<String>,
+    /// The same of what home says of itself, while it is there.
+    notice: Option<String>,
 }
 
 /// What home said.
@@ -47,7 +49,8 @@ impl Contact {
         let newest = state.seen.filter(|former| former.home == seen.home).map_or(seen.newest, |former| {
             if former.newest.epoch == seen.newest.epoch { former.newest.max(seen.newest) } else { seen.newest }
         });
-        *state = State { seen: Some(Seen { newest, ..seen }), refused: None };
+        let notice = state.notice.take();
+        *state = State { seen: Some(Seen { newest, ..seen }), refused: None, notice };
         drop(state);
         self.heard.send_modify(|count| *count += 1);
     }
@@ -55,6 +58,11 @@ impl Contact {
     /// Home said something that somebody has to look at.
     pub(crate) fn refused(&self, why: &str) {
         self.state.lock().refused = Some(why.to_owned());
+    }
+
+    /// Home says of itself what somebody has to look at, or nothing any more.
+    pub(crate) fn note(&self, notice: Option<String>) {
+        self.state.lock().notice = notice;
     }
 
     /// Whether what is not here can be had from home, as far as is known. A connection that breaks says nothing: one of
@@ -74,7 +82,8 @@ impl Contact {
     }
 
     pub(crate) fn problem(&self) -> Option<String> {
-        self.state.lock().refused.clone()
+        let state = self.state.lock();
+        state.refused.clone().or_else(|| state.notice.clone())
     }
 
     /// How long ago home was heard of.

@@ -4,6 +4,7 @@ use roadstead_domain::{Fault, Registry};
 use roadstead_metadata::{ChangeKind, ChangesError, ManifestContent, Position, Query};
 
 use crate::limits::{MAX_PAGE_BYTES, MAX_PAGE_CHANGES};
+use crate::region::in_line;
 use crate::wire::{FeedLine, HomeId, WireChange, WireManifest, line};
 
 /// Why a feed does not go on.
@@ -53,8 +54,10 @@ pub fn watermark(registry: &Registry, writes: bool) -> Result<Vec<u8>, FeedError
 }
 
 fn watermark_of(registry: &Registry, query: &Query, writes: bool) -> Result<FeedLine, Fault> {
-    let home = HomeId(registry.metadata().identity().cluster);
-    Ok(FeedLine { home, newest: query.position()?, time: registry.log_time(), changes: Vec::new(), writes })
+    let own = registry.metadata().identity().cluster;
+    let region = in_line(&query.region(own)?);
+    let newest = query.position()?;
+    Ok(FeedLine { home: HomeId(own), newest, time: registry.log_time(), changes: Vec::new(), writes, region })
 }
 
 /// The manifest that a change put, if it is in the facts and still there.

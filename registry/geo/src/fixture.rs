@@ -18,7 +18,7 @@ use roadstead_domain::{
     AccessPolicy, BlobReadError, Clock, Content, Entropy, ManifestReadError, Options as RegistryOptions, Ports,
     Precondition, PushedManifest, Registry,
 };
-use roadstead_metadata::{Metadata, Options as MetadataOptions, Position};
+use roadstead_metadata::{Metadata, Options as MetadataOptions, Position, RegionEpoch};
 use roadstead_oci::{Algorithm, Digest, Hasher, MediaType, Reference, RepositoryName, Tag};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -26,7 +26,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::home::{Home, HomeBlob, HomeError, HomeManifest, Lines};
-use crate::wire::{FeedLine, SnapshotLine};
+use crate::region::{DemotionToken, HandoverRequest, RegionReport, region_report};
+use crate::wire::{FeedLine, HomeId, SnapshotLine};
 use crate::{Mirror, Options, feed_line, snapshot_lines, watermark};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -254,6 +255,21 @@ impl Home for Arc<FakeHome> {
             read_lines.push(read(&line));
         }
         Ok(stream::iter(read_lines).boxed())
+    }
+
+    async fn region(&self) -> Result<RegionReport, HomeError> {
+        self.ask(None).await?;
+        region_report(&self.place.registry).map_err(|error| HomeError::Away(error.to_string()))
+    }
+
+    async fn hand_over(&self, to: HandoverRequest) -> Result<DemotionToken, HomeError> {
+        self.ask(None).await?;
+        let epoch = RegionEpoch { number: to.epoch, home: to.home.0 };
+        let fenced = self.place.registry.fence_region(epoch, to.origin.0).await;
+        let fenced = fenced.map_err(|error| HomeError::Away(error.to_string()))?;
+        let last = fenced.map_err(|refused| HomeError::Refused(refused.to_string()))?.last;
+        let from = HomeId(self.place.registry.metadata().identity().cluster);
+        Ok(DemotionToken { epoch: to.epoch, home: to.home, from, last })
     }
 
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError> {

@@ -10,7 +10,10 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use roadstead_domain::{Fault, ReceivedManifestError};
-use roadstead_metadata::{ChangeKind, ManifestContent, Position, PutManifest, ReceiveChangesRefused, ReceivedChange};
+use roadstead_metadata::{
+    ChangeKind, ClusterId, ManifestContent, Position, PutManifest, ReceiveChangesRefused, ReceivedChange, Region,
+    Standing,
+};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -19,6 +22,7 @@ use crate::compare::SpoolError;
 use crate::home::{HomeError, Lines};
 use crate::limits::{ANSWER_PATIENCE, FIRST_PAUSE, LONGEST_PAUSE, LOOK, MAX_WAITING, SILENCE};
 use crate::mirror::Mirror;
+use crate::region::{EpochClaim, Judgement, WireRegion, judge};
 use crate::wire::{FeedLine, WireChange, WireManifest};
 
 /// Why following stopped.
@@ -109,6 +113,7 @@ impl Mirror {
         info!(home = self.home(), after = cursor.sequence, "following home from change {} on", cursor.sequence);
         while self.leads() {
             let line = next(&mut lines).await?;
+            self.heed(&line).await?;
             self.contact.heard(&line);
             *received = true;
             if !line.changes.is_empty() {
@@ -118,6 +123,62 @@ impl Mirror {
             }
             self.note_caught_up();
         }
+        Ok(())
+    }
+
+    /// Looks at who is home, as a line says it; an error if this one is not to be followed.
+    async fn heed(&self, line: &FeedLine) -> Result<(), FollowError> {
+        let following = self.registry.metadata().query().map_err(Fault::from)?.following().map_err(Fault::from)?;
+        let Some(following) = following else { return Ok(()) };
+        let known = self.registry.region()?;
+        let said = match line.region {
+            Some(said) => said,
+            None if known.epoch.number == 1 && following.home == line.home.0 => return Ok(()),
+            None => in_time(self.home.region()).await?.region,
+        };
+        self.obey(&known, line.home.0, &said).await?;
+        if following.home == line.home.0 {
+            return Ok(());
+        }
+        Err(HomeError::Resynchronise("it is another cluster than this mirror has followed".to_owned()).into())
+    }
+
+    /// Remembers what the upstream says of who is home; an error if it is not to be followed.
+    pub(crate) async fn obey(&self, known: &Region, upstream: ClusterId, said: &WireRegion) -> Result<(), FollowError> {
+        let followed = self.registry.metadata().query().map_err(Fault::from)?.following().map_err(Fault::from)?;
+        let followed = followed.map(|following| following.home);
+        let claim = said.claim();
+        match judge(known, followed, upstream, said) {
+            Judgement::Follow => {}
+            Judgement::Learn(_) if known.standing == Standing::Home => {}
+            Judgement::Learn(EpochClaim { epoch, origin }) => {
+                info!(epoch = epoch.number, "cluster {:032x} is home in epoch {}", epoch.home.0, epoch.number);
+                // Somebody else may have told of it meanwhile.
+                let _known = self.registry.fence_region(epoch, origin).await?;
+            }
+            Judgement::Lower => {
+                return Err(HomeError::Refused(format!(
+                    "the upstream is of epoch {}, and cluster {:032x} is home since, in epoch {}: set `upstream` to it",
+                    claim.epoch.number, known.epoch.home.0, known.epoch.number
+                ))
+                .into());
+            }
+            Judgement::Fenced => {
+                return Err(HomeError::Refused(format!(
+                    "the upstream is not home any more: cluster {:032x} is, in epoch {}. Set `upstream` to it",
+                    claim.epoch.home.0, claim.epoch.number
+                ))
+                .into());
+            }
+        }
+        let own = self.registry.metadata().identity().cluster;
+        let notice = (said.standing == Standing::Fenced && claim.epoch.home != own).then(|| {
+            format!(
+                "home has been handed over to cluster {:032x}, in epoch {}: set `upstream` to it",
+                claim.epoch.home.0, claim.epoch.number
+            )
+        });
+        self.contact.note(notice);
         Ok(())
     }
 
@@ -193,6 +254,10 @@ impl Mirror {
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) {
         let mut pauses = Pauses::new();
         while !stop.is_cancelled() {
+            if self.is_over() {
+                let _ = timeout(LOOK, stop.cancelled()).await;
+                continue;
+            }
             let watched = tokio::select! {
                 () = stop.cancelled() => return,
                 watched = self.watch_once(&mut pauses) => watched,
@@ -214,6 +279,9 @@ impl Mirror {
                     self.contact.heard(&line);
                     self.note_caught_up();
                     pauses.reset();
+                    if self.is_over() {
+                        return HomeError::Away("it is not followed any more: this region is home".to_owned());
+                    }
                 }
                 Err(error) => return error,
             }

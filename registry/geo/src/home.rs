@@ -9,6 +9,7 @@ use roadstead_metadata::Position;
 use roadstead_oci::{Digest, Reference, RepositoryName};
 
 use crate::home_writes::HomeWrites;
+use crate::region::{DemotionToken, HandoverRequest, RegionReport};
 use crate::wire::{FeedLine, SnapshotLine};
 
 /// Lines as they come. They end with an error, or when home ends them.
@@ -75,6 +76,12 @@ pub trait Home: HomeWrites {
 
     /// Everything that home has.
     async fn snapshot(&self) -> Result<Lines<SnapshotLine>, HomeError>;
+
+    /// What it says of who is home.
+    async fn region(&self) -> Result<RegionReport, HomeError>;
+
+    /// Lets it take no changes any more, for the mirror that is home next.
+    async fn hand_over(&self, to: HandoverRequest) -> Result<DemotionToken, HomeError>;
 
     /// A manifest by tag or digest.
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError>;

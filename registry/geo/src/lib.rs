@@ -16,7 +16,7 @@
 //!
 //! * What is pushed at a mirror is kept there, and decided at home: `write`, `ship`, `home_writes`.
 //!
-//! Not here yet: promotion of a mirror, upstream registries that are not Roadstead.
+//! Not here yet: upstream registries that are not Roadstead.
 
 mod compare;
 mod contact;
@@ -32,7 +32,9 @@ mod limits;
 mod link;
 mod mirror;
 mod movers;
+mod promote;
 mod pull;
+mod region;
 mod resolve;
 mod ship;
 mod snapshot;
@@ -45,11 +47,16 @@ pub use feed::{FeedError, feed_line, watermark};
 pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines, Siblings};
 pub use home_writes::{HomeWrites, Outgoing, WrittenManifest, delete_manifest, take_blob, take_manifest};
 pub use lag::Lag;
-pub use limits::{LINE_INTERVAL, MAX_CLAIMED, MAX_LINE_BYTES};
+pub use limits::{LINE_INTERVAL, MAX_CLAIMED, MAX_LINE_BYTES, MAX_NOT_WHOLE};
 pub use mirror::{Mirror, Options};
+pub use promote::{Outlook, PromoteError, Promoted};
 pub use pull::{PullError, PulledBlob};
+pub use region::{
+    DemotionToken, EpochClaim, HandoverRequest, NoEpoch, RegionReport, WirePromotion, WireRegion, region_report,
+};
 pub use snapshot::snapshot_lines;
 pub use wire::{
-    BlobAnswer, Claim, FeedLine, Lacking, SnapshotLine, Standing, WireChange, WireKind, WireManifest, WriteAnswer,
+    BlobAnswer, Claim, FeedLine, HomeId, Lacking, SnapshotLine, Standing, WireChange, WireKind, WireManifest,
+    WriteAnswer,
 };
 pub use write::WriteError;

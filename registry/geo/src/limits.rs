@@ -38,6 +38,22 @@ pub(crate) const MAX_WAITING: u64 = 20_000;
 #[cfg(test)]
 pub(crate) const MAX_WAITING: u64 = 100;
 
+/// A mirror that is no further behind than this may have home hand over to it: what is missing comes in seconds, for which
+/// nobody can push. A line of the feed ...
+pub(crate) const NEAR_CHANGES: u64 = 256;
+
+/// ... and five seconds of a link of 100 Mb/s.
+pub(crate) const NEAR_BYTES: u64 = 64 << 20;
+
+/// How long a handover waits until the mirror is near, while home goes on taking pushes.
+pub(crate) const NEAR_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long it waits for what is missing, while nobody takes pushes.
+pub(crate) const CATCH_UP_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Manifests that are listed as not whole before a promotion.
+pub const MAX_NOT_WHOLE: usize = 100;
+
 /// Repositories that are looked at in one turn.
 pub(crate) const MAX_LOOKED_AT: usize = 1_000;
 

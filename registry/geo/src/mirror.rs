@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use roadstead_domain::Registry;
-use roadstead_metadata::Role;
+use roadstead_metadata::{Position, Role};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -49,6 +50,12 @@ pub struct Mirror {
     caught_up: Mutex<Option<Instant>>,
     /// What waited in vain last, and when that was noted.
     stuck: Mutex<Option<(Instant, String)>>,
+    /// The newest change of its own feed, whose epoch a promotion raises.
+    newest: watch::Receiver<Position>,
+    /// The epoch of its own feed when this began.
+    begun_in: u64,
+    /// Had by whoever promotes it.
+    pub(crate) promoting: tokio::sync::Mutex<()>,
 }
 
 impl Mirror {
@@ -59,7 +66,12 @@ impl Mirror {
         siblings: Option<Arc<dyn Siblings>>,
         options: Options,
     ) -> Arc<Self> {
+        let newest = registry.metadata().subscribe();
+        let begun_in = newest.borrow().epoch;
         Arc::new(Self {
+            newest,
+            begun_in,
+            promoting: tokio::sync::Mutex::default(),
             registry,
             home,
             siblings,
@@ -105,9 +117,14 @@ impl Mirror {
         self.ending.is_cancelled()
     }
 
+    /// Whether it is no mirror any more, since it was promoted: then nothing is followed, and pulls are a home's.
+    pub fn is_over(&self) -> bool {
+        self.newest.borrow().epoch != self.begun_in
+    }
+
     /// Whether this replica brings things for all.
     pub fn leads(&self) -> bool {
-        self.registry.metadata().status().role == Role::Leader
+        !self.is_over() && self.registry.metadata().status().role == Role::Leader
     }
 
     /// Notes whether everything is received of which is known.

@@ -10,6 +10,8 @@ use roadstead_metadata::{Change, ChangeKind, ClusterId, LogTime, Position};
 use roadstead_oci::{Digest, RepositoryName, Tag};
 use serde::{Deserialize, Serialize};
 
+use crate::region::WireRegion;
+
 /// A line of the feed. One comes at least each second, with or without changes: it says how far home is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeedLine {
@@ -25,6 +27,9 @@ pub struct FeedLine {
     /// Whether the mirror that is told may write what clients push there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub writes: bool,
+    /// Who is home, where that is not the first one any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<WireRegion>,
 }
 
 /// A cluster's id in hexadecimal: JSON has no numbers of 128 bits.

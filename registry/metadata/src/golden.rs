@@ -19,20 +19,21 @@ use crate::fixtures::{
 };
 use crate::state::rows::{
     AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
-    MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
+    MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RegionRow, RepositoryRow, UploadRow, WantedRow,
 };
 use crate::{
     AdmitMirror, AdmitWriter, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
     AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
     ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command,
     CommandId, Comparison, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused,
-    DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys,
-    ForsakeBlob, History, LandBlob, LandBlobRefused, Level, LinkBlob, LinkBlobRefused, Linked, LogTime,
-    ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
-    NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, ReserveKeys,
-    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest,
-    TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+    DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FenceRegion, FenceRegionRefused, Fenced, FinishUpload,
+    FinishUploadRefused, ForgetKeys, ForsakeBlob, History, LandBlob, LandBlobRefused, Level, LinkBlob, LinkBlobRefused,
+    Linked, LogTime, ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart,
+    NameFirstVolume, NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PromoteRegion,
+    PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused,
+    ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch, ReserveKeys, ReserveKeysRefused,
+    ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
+    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -173,8 +174,15 @@ fn golden_commands() {
         ("collect-blobs", CollectBlobs { before: LogTime(1_000), limit: 10 }.into()),
     ];
     let manifests = put_manifest_commands();
-    let rest =
-        [others, commands_of_the_registry_itself(), quarantine_commands(), tag_commands(), mirror_commands()].concat();
+    let rest = [
+        others,
+        commands_of_the_registry_itself(),
+        quarantine_commands(),
+        tag_commands(),
+        mirror_commands(),
+        region_commands(),
+    ]
+    .concat();
     let commands: Vec<_> = [commands, manifests, rest].concat();
     let named: BTreeSet<_> = commands.iter().map(|(_, command)| command.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
@@ -211,6 +219,48 @@ fn mirror_commands() -> Vec<(&'static str, Command)> {
         ("land-blob", LandBlob { repository: repository(1), digest: digest(1) }.into()),
         ("admit-writer", AdmitWriter { name: "eu".to_owned(), token: digest(1) }.into()),
     ]
+}
+
+fn region_epoch() -> RegionEpoch {
+    RegionEpoch { number: 2, home: ClusterId(9) }
+}
+
+fn promotion() -> Promotion {
+    let position = Position { epoch: 1, sequence: 300 };
+    Promotion { at: LogTime(1_700_000_000_000), from: ClusterId(8), fork: position, given_up: 2, before: position }
+}
+
+fn region_commands() -> Vec<(&'static str, Command)> {
+    let (epoch, origin) = (region_epoch(), ClusterId(8));
+    let last = Position { epoch: 1, sequence: 300 };
+    vec![
+        ("fence-region", FenceRegion { by: epoch, origin, own: origin }.into()),
+        ("promote-region", PromoteRegion { epoch, handed_over: None }.into()),
+        ("promote-region-handed-over", PromoteRegion { epoch, handed_over: Some(last) }.into()),
+    ]
+}
+
+fn region_outcomes() -> Vec<(&'static str, Outcome)> {
+    let (known, cursor) = (region_epoch(), Position { epoch: 1, sequence: 300 });
+    let not_fenced = |refused| Outcome::FenceRegion(Err(refused));
+    let not_promoted = |refused| Outcome::PromoteRegion(Err(refused));
+    vec![
+        ("fence-region", Outcome::FenceRegion(Ok(Fenced { last: cursor }))),
+        ("fenced", not_fenced(FenceRegionRefused::IsFenced { by: known })),
+        ("fence-region-not-higher", not_fenced(FenceRegionRefused::NotHigher { known })),
+        ("fence-region-other-origin", not_fenced(FenceRegionRefused::OtherOrigin { origin: ClusterId(8) })),
+        ("promote-region", Outcome::PromoteRegion(Ok(promotion()))),
+        ("promote-region-is-home", not_promoted(PromoteRegionRefused::IsHome { epoch: known })),
+        ("promote-region-not-higher", not_promoted(PromoteRegionRefused::NotHigher { known })),
+        ("promote-region-not-level", not_promoted(PromoteRegionRefused::NotLevel { cursor, waiting: 2, wanted: 300 })),
+    ]
+}
+
+#[test]
+fn golden_rows_of_regions() {
+    let (epoch, origin) = (region_epoch(), ClusterId(8));
+    let row = |is_home, promotion| RegionRow { epoch, origin, is_home, promotion };
+    check("region", &[("fenced", row(false, None)), ("promoted", row(true, Some(promotion())))]);
 }
 
 fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
@@ -354,7 +404,7 @@ fn golden_outcomes() {
         ("announce-level-less", Outcome::AnnounceLevel(Err(AnnounceLevelRefused::ReadsLess(Level(300))))),
         ("set-quarantine", Outcome::SetQuarantine(Ok(true))),
     ];
-    let outcomes = [outcomes.to_vec(), mirror_outcomes()].concat();
+    let outcomes = [outcomes.to_vec(), mirror_outcomes(), region_outcomes()].concat();
     let named: BTreeSet<_> = outcomes.iter().map(|(_, outcome)| outcome.name()).collect();
     assert_eq!(named, Command::NAMES.iter().copied().collect(), "every operation has a line");
     check("outcomes", &outcomes);

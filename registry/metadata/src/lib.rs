@@ -31,13 +31,14 @@ pub use command::{
     AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
     CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected, Command, CommandId, Comparison,
     CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror, Envelope, Epoch,
-    Examined, ExpireUploads, FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, History, Incarnation,
-    LandBlob, LandBlobRefused, LinkBlob, LinkBlobRefused, Linked, LogTime, ManifestContent, ManifestPut, MendManifest,
-    MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume, NeverRefused, NewManifest, OpenUpload,
-    OpenUploadRefused, Operation, Outcome, Precondition, PutManifest, PutManifestRefused, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, ReserveKeys,
-    ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest,
-    TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
+    Examined, ExpireUploads, FenceRegion, FenceRegionRefused, Fenced, FinishUpload, FinishUploadRefused, ForgetKeys,
+    ForsakeBlob, History, Incarnation, LandBlob, LandBlobRefused, LinkBlob, LinkBlobRefused, Linked, LogTime,
+    ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
+    NeverRefused, NewManifest, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition, PromoteRegion,
+    PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused,
+    ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch, ReserveKeys, ReserveKeysRefused,
+    ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
+    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};
@@ -49,7 +50,8 @@ pub use metadata::{
 pub use peer::{ClusterId, PeerError, PeerTransport, VolumeId};
 pub use query::{
     AdmittedMirror, AnnouncedManifest, AnnouncedTag, Blob, Condemned, Following, HeldManifest, HeldObject, KeyState,
-    Progress, Query, QueryError, ReferrerEntry, Repository, StoredManifest, Unresolved, Upload, UploadState, Wanted,
+    Progress, Query, QueryError, ReferrerEntry, Region, Repository, Standing, StoredManifest, Unresolved, Upload,
+    UploadState, Wanted,
 };
 pub use raft::{EntriesError, LogEntry, Rebuild, RebuildError, Until};
 pub use snapshot::Snapshot;

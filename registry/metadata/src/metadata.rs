@@ -12,8 +12,8 @@ use uuid::Uuid;
 use crate::raft::Group;
 use crate::{
     AnnounceError, Beginning, Change, ChangeRefusal, ChangesError, ClusterId, CommandId, Disk, EntriesError, Envelope,
-    History, Identity, LaterLevel, Level, Levels, LocalDisk, LogEntry, LogTime, Member, MemberChange, Members,
-    Operation, PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
+    FenceRegionRefused, History, Identity, LaterLevel, Level, Levels, LocalDisk, LogEntry, LogTime, Member,
+    MemberChange, Members, Operation, Outcome, PeerTransport, Position, Query, QueryError, Snapshot, VolumeId,
 };
 
 /// Where the facts are kept, and with how much memory.
@@ -168,6 +168,9 @@ pub enum ProposeError {
         /// The level in force.
         in_force: Level,
     },
+    /// It was not applied, nor ever will be: another region is home.
+    #[error(transparent)]
+    Fenced(FenceRegionRefused),
 }
 
 /// Why this replica cannot say whether it has seen everything that was acknowledged.
@@ -337,6 +340,9 @@ impl Metadata {
             self.check_room()?;
         }
         let outcome = self.group.write(&Envelope { id, at, command }, Self::WRITE_DEADLINE).await?;
+        if let Outcome::FenceRegion(Err(fenced @ FenceRegionRefused::IsFenced { .. })) = outcome {
+            return Err(ProposeError::Fenced(fenced));
+        }
         O::result(outcome)
             .ok_or_else(|| ProposeError::NotDone(format!("the id {:#034x} is that of another operation", id.0)))
     }

@@ -2,18 +2,20 @@
 
 mod landing;
 mod mirror;
+mod region;
 
 use std::collections::BTreeMap;
 
 pub use mirror::{AdmittedMirror, AnnouncedManifest, AnnouncedTag, Following, Unresolved, Wanted};
+pub use region::{Region, Standing};
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, Part, RepositoryName, Tag, UploadId};
 use serde::{Deserialize, Serialize};
 
 use crate::raft::applied_id;
 use crate::state::keyspace::{
     CHANGES, CLUSTER, CONDEMNED, HEAD, HISTORY, HOLDERS, KEYS, LANDED_BY_AGE, LEVEL, MANIFESTS, MEMBERSHIPS, NODES,
-    OBJECTS, PARTS, QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, READS, REFERRERS, REPOSITORIES, RESERVED, RETIRED,
-    TAGS, UNNAMED, UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
+    OBJECTS, PARTS, QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, READS, REFERRERS, REGION, REPOSITORIES, RESERVED,
+    RETIRED, TAGS, UNNAMED, UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
 };
 use crate::state::rows::{
     ChangeRow, Head, KeyRow, ManifestRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, UploadRow,
@@ -517,6 +519,12 @@ impl Query {
         let newest = self.position()?;
         // Before everything is a place in every history.
         let after = if after == Position::default() { Position { epoch: newest.epoch, sequence: 0 } } else { after };
+        // Who followed a mirror goes on with it as home.
+        let promotion = self.rows.get(REGION, ())?.and_then(|row| row.promotion).filter(|_| after.epoch < newest.epoch);
+        let followed = promotion.is_some_and(|promotion| {
+            promotion.before.epoch == after.epoch && promotion.before.sequence >= after.sequence
+        });
+        let after = if followed { Position { epoch: newest.epoch, ..after } } else { after };
         if after.epoch != newest.epoch || after > newest {
             return Err(ChangesError::Foreign { newest });
         }

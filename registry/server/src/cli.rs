@@ -2,6 +2,7 @@
 
 mod cluster;
 mod mirror;
+mod region;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -49,6 +50,8 @@ pub fn run() -> ExitCode {
             cluster::run(verb, matches)
         }
         Some(("mirror", matches)) => mirror::run(matches),
+        Some(("promote", matches)) => region::promote(matches),
+        Some(("demote", matches)) => region::demote(matches),
         Some(("backup", matches)) => backup_command(matches),
         Some(("restore", matches)) => restore_command(matches),
         Some(("config", _)) => print(&settings::example_file()),
@@ -199,6 +202,7 @@ fn command() -> Command {
         )
         .subcommands(cluster::commands())
         .subcommand(mirror::command())
+        .subcommands(region::commands())
         .subcommand(backup())
         .subcommand(restore_arguments())
         .subcommand(Command::new("config").about("Prints a configuration file with every setting, commented"))

@@ -8,6 +8,7 @@
 
 mod client;
 mod endpoint;
+mod region;
 mod siblings;
 mod trust;
 mod wiring;
@@ -23,6 +24,8 @@ mod paths {
     pub(super) const FEED: &str = "/geo/v1/feed";
     pub(super) const WATERMARKS: &str = "/geo/v1/watermarks";
     pub(super) const SNAPSHOT: &str = "/geo/v1/snapshot";
+    pub(super) const REGION: &str = "/geo/v1/region";
+    pub(super) const HANDOVER: &str = "/geo/v1/handover";
     pub(super) const MANIFEST: &str = "/geo/v1/manifest";
     pub(super) const BLOB: &str = "/geo/v1/blob";
     pub(super) const CLAIM: &str = "/geo/v1/claim";

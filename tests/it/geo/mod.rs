@@ -2,6 +2,7 @@
 
 mod history;
 mod outages;
+mod promotion;
 mod pulls;
 mod transfers;
 mod writes;

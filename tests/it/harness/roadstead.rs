@@ -75,6 +75,13 @@ impl Setup {
         self
     }
 
+    /// The same with another value of a flag that it has.
+    pub(crate) fn instead(mut self, name: &str, value: &str) -> Self {
+        let given = self.arguments.iter().position(|argument| argument == name).expect("the flag is given");
+        value.clone_into(&mut self.arguments[given + 1]);
+        self
+    }
+
     /// Adds a flag without a value.
     pub(crate) fn switch(mut self, name: &str) -> Self {
         self.arguments.push(name.to_owned());
@@ -347,6 +354,12 @@ impl Roadstead {
     /// Waits for its end.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         self.daemon.ended(STOP_TIMEOUT).await
+    }
+
+    /// Starts it again after its end with another setup, on the same data and port.
+    pub(crate) async fn restart_as(&mut self, change: impl FnOnce(Setup) -> Setup) {
+        self.setup = change(self.setup.clone());
+        self.restart().await;
     }
 
     /// Starts it again after its end, on the same data and port.

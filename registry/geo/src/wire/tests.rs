@@ -56,7 +56,7 @@ fn golden_feed_lines() {
     let home = HomeId(ClusterId(7));
     let newest = Position { epoch: 1, sequence: 300 };
     let time = LogTime(1_700_000_000_000);
-    let watermark = FeedLine { home, newest, time, changes: Vec::new(), writes: false };
+    let watermark = FeedLine { home, newest, time, changes: Vec::new(), writes: false, region: None };
     let page = kinds.into_iter().zip(295..).map(|(kind, sequence)| FeedLine {
         changes: vec![WireChange { position: Position { epoch: 1, sequence }, at: time, kind }],
         ..watermark.clone()

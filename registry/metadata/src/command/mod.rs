@@ -18,6 +18,7 @@ mod manifest;
 mod mirror;
 mod node;
 mod quarantine;
+mod region;
 mod upload;
 
 pub use blob::{LinkBlob, LinkBlobRefused, Linked, MountBlob, MountBlobRefused, UnlinkBlob, UnlinkBlobRefused};
@@ -36,6 +37,9 @@ pub use mirror::{
 };
 pub use node::{AllocateNode, AnnounceLevel, AnnounceLevelRefused, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
+pub use region::{
+    FenceRegion, FenceRegionRefused, Fenced, PromoteRegion, PromoteRegionRefused, Promotion, RegionEpoch,
+};
 use serde::{Deserialize, Serialize};
 pub use upload::{
     AdvanceUploadRefused, BeginCompletion, BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload,
@@ -115,6 +119,8 @@ impl Command {
             | Self::AdmitMirror(_)
             | Self::DismissMirror(_)
             | Self::AdmitWriter(_)
+            | Self::FenceRegion(_)
+            | Self::PromoteRegion(_)
             | Self::AnnounceLevel(_) => false,
         }
     }
@@ -157,7 +163,9 @@ impl Command {
             | Self::DismissMirror(_)
             | Self::MendManifest(_)
             | Self::LandBlob(_)
-            | Self::AdmitWriter(_) => Level::FIRST,
+            | Self::AdmitWriter(_)
+            | Self::FenceRegion(_)
+            | Self::PromoteRegion(_) => Level::FIRST,
         }
     }
 }
@@ -282,4 +290,6 @@ operations! {
     MendManifest -> bool | NeverRefused,
     LandBlob -> () | LandBlobRefused,
     AdmitWriter -> () | NeverRefused,
+    FenceRegion -> Fenced | FenceRegionRefused,
+    PromoteRegion -> Promotion | PromoteRegionRefused,
 }

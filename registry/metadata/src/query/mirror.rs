@@ -8,7 +8,7 @@ use crate::state::keyspace::{
     QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, WANTED, WRITERS,
 };
 use crate::state::rows::{AnnouncedRow, CursorRow, InboxRow, MirrorRow};
-use crate::{Arrival, ChangeKind, ClusterId, LogTime, Position, PutManifest};
+use crate::{Arrival, Change, ChangeKind, ClusterId, LogTime, Position, PutManifest};
 
 /// How far a mirror is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +106,21 @@ impl Query {
         let Some(oldest) = self.rows.scan(INBOX_BY_AGE, INBOX_BY_AGE.all())?.next() else { return Ok(None) };
         let (arrival, repository) = oldest?;
         Ok(self.rows.get(INBOX, (&repository, &arrival))?.map(|row| (row.position, row.at)))
+    }
+
+    /// Manifests that were received and wait, the oldest first: with their places in home's feed.
+    pub fn waiting_manifests(&self, limit: usize) -> Result<Vec<Change>, QueryError> {
+        let mut waiting = Vec::new();
+        for row in self.rows.scan(INBOX_BY_AGE, INBOX_BY_AGE.all())? {
+            let (arrival, repository) = row?;
+            let row = self.rows.get(INBOX, (&repository, &arrival))?;
+            let put = row.filter(|row| matches!(row.kind, ChangeKind::ManifestPut { .. }));
+            waiting.extend(put.map(|InboxRow { position, at, kind, .. }| Change { position, at, kind }));
+            if waiting.len() >= limit {
+                break;
+            }
+        }
+        Ok(waiting)
     }
 
     /// Where a tag will point.

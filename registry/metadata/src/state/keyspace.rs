@@ -14,7 +14,7 @@ use roadstead_oci::{Algorithm, Digest, ObjectKey, RepositoryName, Tag, UploadId}
 
 use super::rows::{
     AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
-    MirrorRow, ObjectRow, PartRow, ReferrerRow, RepositoryRow, UploadRow, WantedRow,
+    MirrorRow, ObjectRow, PartRow, ReferrerRow, RegionRow, RepositoryRow, UploadRow, WantedRow,
 };
 use crate::{Arrival, ClusterId, CommandId, History, Level, LogTime, Position, VolumeId};
 
@@ -30,6 +30,9 @@ pub(crate) const CLUSTER: Region<(), ClusterId> = Region::new(0x04);
 
 /// The level in force, above the first.
 pub(crate) const LEVEL: Region<(), Level> = Region::new(0x05);
+
+/// Which region is home, where that is not the first one.
+pub(crate) const REGION: Region<(), RegionRow> = Region::new(0x06);
 
 /// Repositories that hold anything.
 pub(crate) const REPOSITORIES: Region<RepositoryName, RepositoryRow> = Region::new(0x10);

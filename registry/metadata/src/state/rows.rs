@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Arrival, ChangeKind, ClusterId, Comparison, Epoch, Incarnation, LogTime, ManifestContent, Multipart, Outcome,
-    Position, PutManifest, Repository, Tail,
+    Position, Promotion, PutManifest, RegionEpoch, Repository, Tail,
 };
 
 /// The counters and clocks of the whole state.
@@ -222,4 +222,17 @@ pub(crate) struct AnnouncedRow {
 pub(crate) struct MirrorRow {
     pub name: String,
     pub admitted: LogTime,
+}
+
+/// What a region knows of who is home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RegionRow {
+    /// The highest epoch that it knows of.
+    pub epoch: RegionEpoch,
+    /// The first home of that line of epochs.
+    pub origin: ClusterId,
+    /// Whether these are the facts of that epoch's home.
+    pub is_home: bool,
+    /// How it became home, if it ever was promoted.
+    pub promotion: Option<Promotion>,
 }

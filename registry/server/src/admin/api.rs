@@ -24,7 +24,7 @@ use tracing::error;
 use super::mirrors::Mint;
 use super::problem::{Code, Problem};
 use super::scrub::{Line, Request as ScrubRequest};
-use super::{backup, beginning, drain, leadership, members, mirrors, snapshot, status};
+use super::{backup, beginning, drain, leadership, members, mirrors, region, snapshot, status};
 use crate::health::Health;
 use crate::metered_store::StoreContact;
 use crate::metrics::Metrics;
@@ -53,7 +53,7 @@ pub(crate) struct Admin {
 }
 
 /// Every request that is understood. A path keeps its meaning for as long as its version is served.
-pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 15] {
+pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 19] {
     [
         (Method::GET, "/admin/v1/status", get(get_status)),
         (Method::GET, beginning::VOLUME, get(get_volume)),
@@ -70,6 +70,10 @@ pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 15]
         (Method::GET, "/admin/v1/mirrors", get(get_mirrors)),
         (Method::POST, "/admin/v1/mirrors/{name}/token", post(mint_token)),
         (Method::POST, "/admin/v1/mirrors/{name}/dismiss", post(dismiss_mirror)),
+        (Method::GET, "/admin/v1/region", get(get_region)),
+        (Method::GET, "/admin/v1/promotion", get(get_promotion)),
+        (Method::POST, "/admin/v1/promotion", post(post_promotion)),
+        (Method::POST, "/admin/v1/demotion", post(post_demotion)),
     ]
 }
 
@@ -190,6 +194,29 @@ async fn mint_token(State(admin): State<Arc<Admin>>, Path(name): Path<String>, b
 
 async fn dismiss_mirror(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
     answer(mirrors::dismiss(&admin.registry, name).await)
+}
+
+async fn get_region(State(admin): State<Arc<Admin>>) -> Response {
+    answer(region::of(&admin.registry).map_err(Problem::from))
+}
+
+async fn get_promotion(State(admin): State<Arc<Admin>>) -> Response {
+    answer(region::outlook(&admin))
+}
+
+async fn post_promotion(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    match read(body).await {
+        Ok(request) => answer(region::promote(&admin, request.unwrap_or_default()).await),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn post_demotion(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    match read(body).await {
+        Ok(Some(request)) => answer(region::demote(&admin.registry, request).await),
+        Ok(None) => Problem::new(Code::BadRequest, "the body says who is home, and there is none").into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 async fn unknown(method: Method, uri: Uri) -> Response {

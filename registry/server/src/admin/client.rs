@@ -165,6 +165,7 @@ fn refused(problem: &Problem) -> anyhow::Error {
         | Code::Unfit
         | Code::OtherVolume
         | Code::HasCluster
+        | Code::NeedsForce
         | Code::NoCluster => "the registry did not do it",
     };
     Failure::new(what, problem.code.advice()).because(anyhow::Error::msg(problem.why().to_owned()))

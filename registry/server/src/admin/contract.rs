@@ -18,6 +18,7 @@ use super::leadership::{Request as TransferRequest, Transferred};
 use super::members;
 use super::mirrors::{Admitted, Dismissed, Mint, Minted, Mirrors};
 use super::problem::{Problem, tests::CODES};
+use super::region;
 use super::scrub::{Found, Line, Report, Request as ScrubRequest};
 use super::snapshot::Snapshot;
 use super::status;
@@ -71,6 +72,10 @@ fn golden_answers() {
     check("mirror-token.json", &Minted { name: "eu".to_owned(), token: format!("rsm_{}", "0".repeat(64)) });
     check("mirror-dismissed.json", &Dismissed { name: "eu".to_owned(), dismissed: true });
     check("status-of-a-mirror.json", &status::tests::status_of_a_mirror());
+    check("region.json", &region::tests::promoted());
+    check("promotion-outlook.json", &region::tests::outlook());
+    check("promotion.json", &region::tests::done());
+    check("demotion.json", &region::tests::demoted());
     let taken = Taken {
         sequence: 57,
         time: "2026-07-01T12:00:00.000Z".to_owned(),
@@ -102,6 +107,8 @@ fn golden_requests() {
     check("leadership-transfer-request-any.json", &TransferRequest { to: None });
     let begin = beginning::Request { volume: uuid::Uuid::from_u128(0x1001), cluster: uuid::Uuid::from_u128(7) };
     check("begin-request.json", &begin);
+    check("promotion-request.json", &region::PromotionRequest { force: true });
+    check("demotion-request.json", &region::DemotionRequest { epoch: 2, home: uuid::Uuid::from_u128(9) });
     check("replace-request.json", &members::Replace { by: 5 });
     check("scrub-request.json", &ScrubRequest { rate: None, orphan_age_seconds: 86_400, delete_orphans: false });
     assert!(serde_json::from_str::<TransferRequest>(r#"{"too": 2}"#).is_err(), "what is misspelt is not ignored");

@@ -56,6 +56,8 @@ pub(super) enum Code {
     NoCluster,
     /// No leader is known, and nothing was done.
     NoLeader,
+    /// It cannot be done without a loss, to which nobody has agreed.
+    NeedsForce,
     /// It may have been done, or be done yet.
     OutcomeUnknown,
     /// The facts or the blob store fail.
@@ -81,7 +83,8 @@ impl Code {
             | Self::NoSuccessor
             | Self::Unfit
             | Self::OtherVolume
-            | Self::HasCluster => StatusCode::CONFLICT,
+            | Self::HasCluster
+            | Self::NeedsForce => StatusCode::CONFLICT,
             Self::NoCluster | Self::NoLeader | Self::OutcomeUnknown | Self::Unavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -116,6 +119,7 @@ impl Code {
             Self::NoLeader => {
                 "start the other voters; if most of them are lost for good, read `roadstead recover --help`"
             }
+            Self::NeedsForce => "bring the other region back and try again; or accept the loss with `--force`",
             Self::OutcomeUnknown => "look at `roadstead members`, then try again: asking twice does no harm",
             Self::Unavailable | Self::Other => "look at the registry's log",
         }
@@ -174,7 +178,7 @@ pub(super) mod tests {
     use super::*;
 
     /// One of each.
-    pub(crate) const CODES: [Code; 19] = [
+    pub(crate) const CODES: [Code; 20] = [
         Code::BadRequest,
         Code::UnknownPath,
         Code::UnknownNode,
@@ -192,6 +196,7 @@ pub(super) mod tests {
         Code::HasCluster,
         Code::NoCluster,
         Code::NoLeader,
+        Code::NeedsForce,
         Code::OutcomeUnknown,
         Code::Unavailable,
     ];

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use roadstead_domain::Fault;
+use roadstead_domain::{Fault, Registry};
 use roadstead_geo::Mirror;
 use roadstead_metadata::{ClusterId, Identity, Level, Role};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::api::Admin;
 use super::client::{Client, block_on};
 use super::members::uuid;
+use super::region::{self, RegionView};
 use super::table::{bytes, columns};
 use crate::health::Readiness;
 
@@ -35,6 +36,9 @@ pub(super) struct Status {
     /// If this is a mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorLag>,
+    /// Where home is not the first one any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionView>,
 }
 
 /// How far a mirror is behind its home, as this replica sees it.
@@ -135,8 +139,18 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         uploads_open: query.uploads_open()?,
         memory_budget: Memory { used_bytes: registry.budget().used(), total_bytes: registry.budget().total() },
         blob_store: Store { is_there: admin.store_contact.is_there() },
-        mirror: admin.mirror.as_ref().map(|mirror| mirror_lag(mirror)).transpose()?,
+        mirror: admin
+            .mirror
+            .as_ref()
+            .filter(|mirror| !mirror.is_over())
+            .map(|mirror| mirror_lag(mirror))
+            .transpose()?,
+        region: status_of_region(registry)?,
     })
+}
+
+fn status_of_region(registry: &Registry) -> Result<Option<RegionView>, Fault> {
+    Ok(Some(region::of(registry)?).filter(|region| region.epoch > 1))
 }
 
 fn mirror_lag(mirror: &Mirror) -> Result<MirrorLag, Fault> {
@@ -181,7 +195,7 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 
 fn text(status: &Status) -> String {
     let Status { version, url, readiness, cluster, node, level, raft, changes, .. } = status;
-    let Status { uploads_open, memory_budget, blob_store, mirror, .. } = status;
+    let Status { uploads_open, memory_budget, blob_store, mirror, region, .. } = status;
     let store = if blob_store.is_there { "answers" } else { "does not answer; what is cached is served, pushes wait" };
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
@@ -211,8 +225,18 @@ fn text(status: &Status) -> String {
         rows.push(("mirror of", mirror_row(mirror)));
         rows.push(("lag", lag_row(mirror)));
     }
+    rows.extend(region.as_ref().map(|region| ("region", region_row(region))));
     rows.extend(raft.fatal.iter().map(|reason| ("stopped", reason.clone())));
     columns(&rows)
+}
+
+fn region_row(region: &RegionView) -> String {
+    let RegionView { standing, epoch, home, .. } = region;
+    match standing.as_str() {
+        "home" => format!("home, in epoch {epoch}"),
+        "mirror" => format!("mirror, in epoch {epoch} of cluster {home}"),
+        _ => format!("fenced: cluster {home} is home since epoch {epoch}; no pushes are taken here"),
+    }
 }
 
 fn level_text(level: &Levels) -> String {
@@ -271,6 +295,7 @@ pub(super) mod tests {
             memory_budget: Memory { used_bytes: 8 << 20, total_bytes: 128 << 20 },
             blob_store: Store { is_there: true },
             mirror: None,
+            region: None,
         }
     }
 

@@ -17,8 +17,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use roadstead_geo::{FeedLine, Home, HomeBlob, HomeError, HomeManifest, Lines, MAX_LINE_BYTES, SnapshotLine};
-use roadstead_metadata::Position;
+use roadstead_geo::{
+    DemotionToken, FeedLine, HandoverRequest, Home, HomeBlob, HomeError, HomeManifest, Lines, MAX_LINE_BYTES,
+    RegionReport, SnapshotLine,
+};
+use roadstead_metadata::{Metadata, Position};
 use roadstead_oci::{Digest, Manifest, Reference, RepositoryName};
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
@@ -29,7 +32,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 
 use super::trust::{BearerToken, HomeTrust};
-use super::{POSITION, paths};
+use super::{POSITION, paths, region};
 use crate::http::DOCKER_CONTENT_DIGEST;
 use crate::settings::Upstream;
 
@@ -42,9 +45,14 @@ const MAX_IDLE: usize = 16;
 /// The longest refusal that is read.
 const MAX_REFUSAL_BYTES: usize = 4 << 10;
 
+/// The longest answer of a few fields that is read.
+const MAX_DOCUMENT_BYTES: usize = 64 << 10;
+
 /// See the module.
 pub(super) struct HttpHome {
     pub(super) upstream: Upstream,
+    /// Of the mirror: what it knows of who is home goes with each request.
+    metadata: Metadata,
     pub(super) token: Arc<ArcSwap<BearerToken>>,
     /// Without it, the way is plain HTTP, on this machine.
     trust: Option<Arc<ArcSwap<HomeTrust>>>,
@@ -56,10 +64,11 @@ pub(super) struct HttpHome {
 impl HttpHome {
     pub(super) fn new(
         upstream: Upstream,
+        metadata: Metadata,
         token: Arc<ArcSwap<BearerToken>>,
         trust: Option<Arc<ArcSwap<HomeTrust>>>,
     ) -> Self {
-        Self { upstream, token, trust, idle: Arc::default(), drivers: TaskTracker::new() }
+        Self { upstream, metadata, token, trust, idle: Arc::default(), drivers: TaskTracker::new() }
     }
 
     /// A connection that was used before, if one stands as far as is known.
@@ -129,6 +138,9 @@ impl HttpHome {
             .uri(target)
             .header(HOST, authority)
             .header(AUTHORIZATION, format!("Bearer {}", self.token.load().0));
+        if let Some((name, claim)) = region::claim(&self.metadata).map_err(away)? {
+            request = request.header(name, claim);
+        }
         if let Some(range) = range {
             request = request.header(RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         }
@@ -140,6 +152,20 @@ impl HttpHome {
     async fn lines<T: DeserializeOwned + Send + 'static>(&self, target: &str) -> Result<Lines<T>, HomeError> {
         let answer = self.ask(Method::GET, target, None).await?;
         Ok(lines(answer.response.into_body()).boxed())
+    }
+
+    /// An answer that is one short document.
+    async fn document<T: DeserializeOwned>(&self, method: Method, target: &str) -> Result<T, HomeError> {
+        let answer = self.ask(method, target, None).await?;
+        let mut bytes = BytesMut::new();
+        let mut pieces = Box::pin(answer.bytes());
+        while let Some(piece) = pieces.next().await {
+            bytes.extend_from_slice(&piece?);
+            if bytes.len() > MAX_DOCUMENT_BYTES {
+                return Err(misread("an answer that is too long"));
+            }
+        }
+        serde_json::from_slice(&bytes).map_err(misread)
     }
 }
 
@@ -221,6 +247,17 @@ impl Home for HttpHome {
 
     async fn snapshot(&self) -> Result<Lines<SnapshotLine>, HomeError> {
         self.lines(paths::SNAPSHOT).await
+    }
+
+    async fn region(&self) -> Result<RegionReport, HomeError> {
+        self.document(Method::GET, paths::REGION).await
+    }
+
+    async fn hand_over(&self, to: HandoverRequest) -> Result<DemotionToken, HomeError> {
+        let HandoverRequest { epoch, home, origin } = to;
+        let (home, origin) = (String::from(home), String::from(origin));
+        let target = format!("{}?epoch={epoch}&home={home}&origin={origin}", paths::HANDOVER);
+        self.document(Method::POST, &target).await
     }
 
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError> {

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
@@ -15,12 +15,12 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, R
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{BlobReadError, Fault, ManifestReadError, Registry};
 use roadstead_geo::{FeedError, LINE_INTERVAL, feed_line, snapshot_lines, watermark};
-use roadstead_metadata::{Position, Query, QueryError};
+use roadstead_metadata::{Position, Query, QueryError, Standing};
 use roadstead_oci::{Digest, RangeRequest, Reference, RepositoryName};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::{POSITION, paths, write_endpoint};
+use super::{POSITION, paths, region, write_endpoint};
 use crate::http::DOCKER_CONTENT_DIGEST;
 use crate::tasks::Supervisor;
 
@@ -31,8 +31,20 @@ const LINES: &str = "application/x-ndjson";
 pub(super) struct Homeland {
     pub(super) registry: Arc<Registry>,
     supervisor: Supervisor,
-    /// Whether it decides itself what is written: a mirror's home does.
+    /// Whether it was started as a home.
     decides: bool,
+}
+
+impl Homeland {
+    /// Whether it decides itself what is written, as a mirror's home does: also one that was a mirror and was promoted.
+    fn decides(&self) -> Result<bool, Fault> {
+        if self.decides {
+            return Ok(true);
+        }
+        let metadata = self.registry.metadata();
+        let region = metadata.query()?.region(metadata.identity().cluster)?;
+        Ok(region.standing == Standing::Home && region.promotion.is_some())
+    }
 }
 
 /// The mirror that asks.
@@ -60,17 +72,24 @@ pub(super) enum Refusal {
     Failed(Fault),
 }
 
-/// Everything that a mirror may ask. What it may write is taken by a registry that `decides` itself, and is no mirror.
+/// Everything that a mirror may ask. What it may write is taken by a registry that `decides` itself: that began as a home,
+/// or was promoted.
 pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor, decides: bool) -> Router {
-    let homeland = Arc::new(Homeland { registry, supervisor, decides });
+    let homeland = Arc::new(Homeland { registry: Arc::clone(&registry), supervisor, decides });
+    let regions = Router::new()
+        .route(paths::REGION, get(region::report))
+        .route(paths::HANDOVER, post(region::hand_over))
+        .with_state(Arc::clone(&registry));
     write_endpoint::routes()
         .route(paths::FEED, get(feed))
         .route(paths::WATERMARKS, get(watermarks))
         .route(paths::SNAPSHOT, get(snapshot))
         .route(paths::MANIFEST, get(manifest).put(write_endpoint::put_manifest).delete(write_endpoint::delete_manifest))
         .route(paths::BLOB, get(blob))
-        .layer(from_fn_with_state(Arc::clone(&homeland), admit))
-        .with_state(homeland)
+        .with_state(Arc::clone(&homeland))
+        .merge(regions)
+        .layer(from_fn_with_state(registry, region::learn))
+        .layer(from_fn_with_state(homeland, admit))
 }
 
 /// Every request shows a token that was minted here.
@@ -81,7 +100,11 @@ async fn admit(State(home): State<Arc<Homeland>>, mut request: Request, next: Ne
         Ok(Some(Some(mirror))) => {
             debug!(mirror = %mirror.name, "a mirror asks for {}", request.uri().path());
             let token = token.unwrap_or_default().to_owned();
-            request.extensions_mut().insert(Caller { writes: mirror.writes && home.decides });
+            let decides = match home.decides() {
+                Ok(decides) => decides,
+                Err(fault) => return Refusal::Failed(fault).into_response(),
+            };
+            request.extensions_mut().insert(Caller { writes: mirror.writes && decides });
             until_dismissed(&home.registry, token, next.run(request).await)
         }
         Ok(_) => Refusal::Unauthorized.into_response(),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use roadstead_domain::Registry;
 use roadstead_geo::{Home, Mirror, Options, Siblings};
+use roadstead_metadata::Standing;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::client::HttpHome;
 use super::siblings::Leader;
@@ -23,9 +25,12 @@ pub(crate) fn connect(
     content: Option<Arc<Transport>>,
     supervisor: &Supervisor,
 ) -> anyhow::Result<Option<Arc<Mirror>>> {
-    check(settings.upstream.as_ref(), registry)?;
+    if !follows(settings.upstream.as_ref(), registry)? {
+        return Ok(None);
+    }
     let Some(upstream) = &settings.upstream else { return Ok(None) };
-    let home = HttpHome::new(upstream.clone(), token(upstream, supervisor)?, trust(upstream, supervisor)?);
+    let metadata = registry.metadata().clone();
+    let home = HttpHome::new(upstream.clone(), metadata, token(upstream, supervisor)?, trust(upstream, supervisor)?);
     let options = Options {
         spool: settings.data.join("arriving"),
         disk_reserve: settings.disk_reserve,
@@ -41,23 +46,35 @@ pub(crate) fn connect(
     Ok(Some(mirror))
 }
 
-/// A mirror's facts are its home's, and no others: they are neither served as if they were nobody's, nor mixed with what
-/// was pushed here.
-fn check(upstream: Option<&Upstream>, registry: &Registry) -> anyhow::Result<()> {
+/// Whether the upstream is followed. A mirror's facts are its home's, and no others: they are neither served as if they
+/// were nobody's, nor mixed with what was pushed here. And whoever was promoted stays home, whatever the settings still
+/// say: only facts end that.
+fn follows(upstream: Option<&Upstream>, registry: &Registry) -> anyhow::Result<bool> {
     let query = registry.metadata().query()?;
     let has_content = !query.repositories(None, 1)?.is_empty();
-    match (upstream, query.following()?) {
-        (None, Some(_)) => Err(Failure::new(
+    let region = registry.region()?;
+    match (upstream, region.standing) {
+        (None, Standing::Mirror) => Err(Failure::new(
             "this data folder is a mirror's",
-            "set `upstream` to its home; this version cannot make a home of a mirror",
+            "set `upstream` to its home; `roadstead promote` makes a home of the mirror that runs then",
         )
         .because(anyhow::anyhow!("it has followed another registry, and there is no `upstream`"))),
-        (Some(_), None) if has_content => Err(Failure::new(
+        (Some(upstream), Standing::Home) if region.promotion.is_some() => {
+            warn!(
+                upstream = upstream.url,
+                "this region was promoted and is home, in epoch {}: `upstream` ({}) is not followed; take it out of the \
+                 settings",
+                region.epoch.number,
+                upstream.url
+            );
+            Ok(false)
+        }
+        (Some(_), Standing::Home | Standing::Fenced) if has_content => Err(Failure::new(
             "this data folder is not a mirror's",
             "start the mirror with an empty folder, and blobs in a folder or bucket of its own",
         )
         .because(anyhow::anyhow!("it has content that was pushed here, and there is an `upstream`"))),
-        _ => Ok(()),
+        (upstream, _) => Ok(upstream.is_some()),
     }
 }
 

@@ -26,8 +26,15 @@ use crate::auth::{AuthError, Authenticator};
 pub(crate) struct Api {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authenticator: Arc<Authenticator>,
-    /// What has pulls answered that have not arrived, if this is a mirror.
+    /// What has pulls answered that have not arrived, if this began as a mirror.
     pub(crate) mirror: Option<Arc<Mirror>>,
+}
+
+impl Api {
+    /// What has pulls answered that have not arrived, for as long as this is a mirror.
+    pub(crate) fn mirror(&self) -> Option<&Arc<Mirror>> {
+        self.mirror.as_ref().filter(|mirror| !mirror.is_over())
+    }
 }
 
 /// Answers any request below `/v2`.
@@ -51,7 +58,7 @@ async fn admit(api: &Api, route: Route, head: &http::request::Parts, body: Body)
         Err(AuthError::Overloaded) => return Err(ApiError::too_many("too many logins at once; try again")),
     };
     let answer = match decide(api.registry.access(), &identity, &route) {
-        Decision::Allow => match &api.mirror {
+        Decision::Allow => match api.mirror() {
             Some(mirror) if matches!(route.action(), Action::Push | Action::Delete) => {
                 match may_write(mirror, &route).await {
                     Ok(()) => dispatch(api, &identity, route, head, body).await,

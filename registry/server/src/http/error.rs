@@ -90,6 +90,13 @@ impl ApiError {
         Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER_UPGRADE)
     }
 
+    /// 503: another region is home, and clients' way there may be turning.
+    fn fenced() -> Self {
+        let message =
+            "nothing was done: this region is not the home of its registry any more; push to the region that is";
+        Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER)
+    }
+
     /// A pull at a mirror that was not answered; `unknown` is the code of what neither it nor its home has.
     pub(crate) fn pull(error: PullError, unknown: ErrorCode) -> Self {
         match error {
@@ -174,6 +181,9 @@ impl From<Fault> for ApiError {
         if let Fault::Propose(ProposeError::NotYet { since, .. }) = &fault {
             tracing::warn!(error = %fault, "a request has to wait for the end of an upgrade");
             Self::upgrading(*since)
+        } else if let Fault::Propose(ProposeError::Fenced(fenced)) = &fault {
+            tracing::warn!(error = %fenced, "a client's change was refused: {fenced}");
+            Self::fenced()
         } else if fault.is_transient() {
             tracing::warn!(error = %fault, "a request could not be done at the moment");
             Self::unavailable()

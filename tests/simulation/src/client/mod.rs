@@ -169,7 +169,7 @@ impl Client {
     pub(crate) fn failed(&self, what: &str, fault: &Fault, time_before: Duration) -> Effect {
         let slept = self.cluster.time.since(time_before) > GRACE;
         match fault {
-            Fault::Propose(ProposeError::NotDone(_) | ProposeError::NotYet { .. })
+            Fault::Propose(ProposeError::NotDone(_) | ProposeError::NotYet { .. } | ProposeError::Fenced(_))
             | Fault::Read(_)
             | Fault::Leaderless
             | Fault::Blobs(BlobError::Unavailable(_)) => {}

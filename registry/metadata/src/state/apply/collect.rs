@@ -17,7 +17,9 @@ impl Apply<'_> {
         let condemned = self.condemn_unreferenced(operation)?;
         // A mirror's repositories hold what they hold at home: its feed says what they let go.
         self.collect_landed(operation)?;
-        let unlinked = if self.is_mirror()? { 0 } else { self.unlink_unnamed(operation)? };
+        // One that is fenced was told to the last change what it has: nothing may come behind that.
+        let is_still = self.is_mirror()? || self.is_fenced()?;
+        let unlinked = if is_still { 0 } else { self.unlink_unnamed(operation)? };
         Ok(Collected { unlinked, condemned })
     }
 

@@ -39,8 +39,12 @@ impl Apply<'_> {
     /// followed the former one is told so, instead of being shown other changes under numbers that it knows.
     pub(crate) fn fork_history(&mut self, history: &History) -> Result<(), QueryError> {
         self.rows.put(HISTORY, (), history)?;
-        let former = self.head.position.epoch;
-        self.head.position.epoch += 1;
+        self.rename_feed(self.head.position.epoch + 1)
+    }
+
+    /// Lets the feed go on in another epoch, in which all changes that are kept are the same.
+    pub(super) fn rename_feed(&mut self, epoch: u64) -> Result<(), QueryError> {
+        let former = std::mem::replace(&mut self.head.position.epoch, epoch);
         loop {
             let end = CHANGES.key(&Position { epoch: former, sequence: u64::MAX });
             let changes = self.rows.keys(CHANGES, CHANGES.all().before(end), CHANGES_AT_ONCE)?;
@@ -49,7 +53,7 @@ impl Apply<'_> {
             }
             for position in changes {
                 if let Some(change) = self.rows.take(CHANGES, &position)? {
-                    self.rows.put(CHANGES, &Position { epoch: former + 1, ..position }, &change)?;
+                    self.rows.put(CHANGES, &Position { epoch, ..position }, &change)?;
                 }
             }
         }

@@ -59,7 +59,8 @@ impl Apply<'_> {
         let mut last = after;
         for change in &changes {
             let follows = change.position.sequence == last.sequence + 1
-                && (last == Position::default() || change.position.epoch == last.epoch);
+                // Where home was promoted, its feed goes on in another epoch.
+                && (last == Position::default() || change.position.epoch >= last.epoch);
             require(follows, ReceiveChangesRefused::Gap { after: last })?;
             last = change.position;
         }
@@ -335,7 +336,7 @@ impl Apply<'_> {
     }
 
     /// Forgets as much as one entry may of what waits, is wanted or announced; whether there is more.
-    fn forget_inbox(&mut self, mut cursor: CursorRow) -> Result<Advanced, QueryError> {
+    pub(super) fn forget_inbox(&mut self, mut cursor: CursorRow) -> Result<Advanced, QueryError> {
         let mut left = FORGOTTEN_PER_ENTRY;
         for (repository, arrival) in self.rows.keys(INBOX, INBOX.all(), left)? {
             self.rows.remove(INBOX, (&repository, &arrival))?;

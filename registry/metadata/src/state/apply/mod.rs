@@ -11,6 +11,7 @@ mod manifest;
 mod mirror;
 mod node;
 mod quarantine;
+mod region;
 mod upload;
 
 pub(crate) use node::FIRST_NODE;
@@ -109,7 +110,10 @@ impl<'txn> Apply<'txn> {
         if let Some(known) = self.rows.get(DEDUP, &envelope.id)? {
             return Ok(known.outcome);
         }
-        let outcome = self.decide(envelope.command)?;
+        let outcome = match self.fenced(&envelope.command)? {
+            Some(fenced) => Outcome::FenceRegion(Err(fenced)),
+            None => self.decide(envelope.command)?,
+        };
         self.remember(envelope.id, &outcome)?;
         Ok(outcome)
     }
@@ -155,6 +159,8 @@ impl<'txn> Apply<'txn> {
             Command::MendManifest(operation) => Outcome::MendManifest(settle(self.mend_manifest(operation))?),
             Command::LandBlob(operation) => Outcome::LandBlob(settle(self.land_blob(&operation))?),
             Command::AdmitWriter(operation) => Outcome::AdmitWriter(settle(self.admit_writer(operation))?),
+            Command::FenceRegion(operation) => Outcome::FenceRegion(settle(self.fence_region(operation))?),
+            Command::PromoteRegion(operation) => Outcome::PromoteRegion(settle(self.promote_region(operation))?),
         })
     }
 

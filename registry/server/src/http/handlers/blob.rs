@@ -21,7 +21,7 @@ pub(crate) async fn head(
     repository: &RepositoryName,
     digest: &Digest,
 ) -> Result<Response, ApiError> {
-    let size = match &api.mirror {
+    let size = match api.mirror() {
         // Whoever relies on its being there, to push what names it, does so at home.
         Some(mirror) => mirror.blob_size(repository, digest).await.map_err(unpulled)?,
         None => api.registry.promise_blob(repository, digest).await?.size(),
@@ -40,7 +40,7 @@ pub(crate) async fn get(
     digest: &Digest,
     outbox: Option<Outbox>,
 ) -> Result<Response, ApiError> {
-    let blob = match &api.mirror {
+    let blob = match api.mirror() {
         Some(mirror) => mirror.find_blob(repository, digest).await.map_err(unpulled)?,
         None => PulledBlob::Here(api.registry.find_blob(repository, digest).await?),
     };

@@ -41,7 +41,7 @@ pub(crate) async fn get(
 }
 
 async fn find(api: &Api, repository: &RepositoryName, reference: &Reference) -> Result<ManifestFound, ApiError> {
-    match &api.mirror {
+    match api.mirror() {
         Some(mirror) => {
             let found = mirror.find_manifest(repository, reference).await;
             found.map_err(|error| ApiError::pull(error, ErrorCode::ManifestUnknown))
@@ -73,7 +73,7 @@ pub(crate) async fn put(
     let precondition = precondition(headers)?;
     let mut memory = registry.collect(pieces(body), longest(headers)?).await?;
     let pushed = PushedManifest { declared, bytes: memory.freeze() };
-    let stored = match &api.mirror {
+    let stored = match api.mirror() {
         Some(mirror) => put_at_home(mirror, &repository, reference, tags, precondition, pushed).await?,
         None => registry.put_manifest(&repository, reference, tags, precondition, pushed).await?,
     };
@@ -109,7 +109,7 @@ pub(crate) async fn delete(
     repository: &RepositoryName,
     reference: &Reference,
 ) -> Result<Response, ApiError> {
-    match &api.mirror {
+    match api.mirror() {
         Some(mirror) => {
             let deleted = mirror.delete_manifest(repository, reference).await;
             deleted.map_err(|error| ApiError::write(error, mirror.home()))?;

@@ -30,7 +30,7 @@ pub(crate) async fn start(
             return created(repository, digest);
         }
         UploadKind::Mount { digest, from } => {
-            let mounted = match &api.mirror {
+            let mounted = match api.mirror() {
                 Some(mirror) => mirror.mount(identity, &repository, digest, from.as_ref()).await?,
                 None => registry.mount_blob(identity, &repository, digest, from.as_ref()).await?,
             };
@@ -69,7 +69,7 @@ pub(crate) async fn append(
 
 /// Shows a blob that was pushed to a mirror, where home does not hold it yet.
 async fn land(api: &Api, repository: &RepositoryName, digest: Digest) -> Result<(), ApiError> {
-    let Some(mirror) = &api.mirror else { return Ok(()) };
+    let Some(mirror) = api.mirror() else { return Ok(()) };
     // Its bytes were there before, and are deleted just now: the client sends them again.
     if mirror.land(repository, digest).await? { Ok(()) } else { Err(ApiError::unavailable()) }
 }

@@ -11,4 +11,5 @@ mod manifest;
 mod mirror;
 mod model;
 mod quarantine;
+mod region;
 mod upload;

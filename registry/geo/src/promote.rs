@@ -1,0 +1,219 @@
+//! Promotion: a mirror becomes the home.
+//!
+//! ```text
+//!  home is there:  near? --handover--> home takes nothing any more: its last change --caught up--> one entry: home
+//!  home is away:   forced: what was received and is whole becomes the home's; the rest stays with the one that was
+//! ```
+
+use std::sync::Arc;
+
+use roadstead_domain::Fault;
+use roadstead_metadata::{Change, Position, PromoteRegionRefused, Promotion, Region, RegionEpoch, Standing};
+use tokio::time::{Duration, Instant, timeout};
+use tracing::{info, warn};
+
+use crate::follow::in_time;
+use crate::home::HomeError;
+use crate::lag::Lag;
+use crate::limits::{CATCH_UP_PATIENCE, LOOK, MAX_NOT_WHOLE, NEAR_BYTES, NEAR_CHANGES, NEAR_PATIENCE};
+use crate::mirror::Mirror;
+use crate::region::HandoverRequest;
+use crate::wire::HomeId;
+
+/// What a promotion would come to, if it were forced now. A handover loses nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlook {
+    /// What this region is.
+    pub region: Region,
+    /// The epoch that would begin.
+    pub epoch: RegionEpoch,
+    /// How far behind home this mirror is: what would be lost, and of how long.
+    pub lag: Lag,
+    /// Manifests that were received and are not whole, the oldest first, at most [`MAX_NOT_WHOLE`].
+    pub not_whole: Vec<Change>,
+}
+
+/// A mirror that is home.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Promoted {
+    /// Its epoch.
+    pub epoch: RegionEpoch,
+    /// How it came to be.
+    pub promotion: Promotion,
+    /// Whether the home that was has handed over: then nothing is lost.
+    pub handed_over: bool,
+    /// How far behind it was when it was promoted, as far as was known.
+    pub lag: Lag,
+}
+
+/// Why a mirror was not promoted.
+#[derive(Debug, thiserror::Error)]
+pub enum PromoteError {
+    /// Nothing was done: home cannot be asked to hand over.
+    #[error("nothing was done: {home} does not answer, so it cannot hand over ({why})")]
+    HomeAway {
+        /// Home's URL.
+        home: String,
+        /// What was tried.
+        why: String,
+    },
+    /// Nothing was done: it would take too long.
+    #[error("nothing was done: the mirror is {changes} changes and {bytes} bytes behind, too far for a handover")]
+    Behind {
+        /// How far.
+        changes: u64,
+        /// Bytes of blobs.
+        bytes: u64,
+    },
+    /// Home has handed over, and what it has did not come in time.
+    #[error(
+        "home takes no changes any more, and the mirror has not caught up with its change {last} within {} s: {changes} \
+         changes and {bytes} bytes are missing",
+        CATCH_UP_PATIENCE.as_secs()
+    )]
+    NotLevel {
+        /// Home's last change.
+        last: u64,
+        /// How far it is.
+        changes: u64,
+        /// Bytes of blobs.
+        bytes: u64,
+    },
+    /// Somebody has to look.
+    #[error("{0}")]
+    Refused(String),
+    /// Another promotion is under way on this replica.
+    #[error("a promotion is under way")]
+    Busy,
+    /// What the registry stands on failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl From<PromoteRegionRefused> for PromoteError {
+    fn from(refused: PromoteRegionRefused) -> Self {
+        Self::Refused(refused.to_string())
+    }
+}
+
+impl Mirror {
+    /// What a forced promotion would come to.
+    pub fn outlook(&self) -> Result<Outlook, Fault> {
+        let region = self.registry.region()?;
+        let query = self.registry.metadata().query()?;
+        let not_whole = query.waiting_manifests(MAX_NOT_WHOLE)?;
+        Ok(Outlook { region, epoch: self.next_epoch(&region), lag: self.lag()?, not_whole })
+    }
+
+    /// Makes this mirror the home: by a handover, or if that is not to be had and `force` says so, without one. Goes on to
+    /// its end when nobody waits for it any more.
+    pub async fn promote(self: &Arc<Self>, force: bool) -> Result<Promoted, PromoteError> {
+        let mirror = Arc::clone(self);
+        let promoting = self.tasks.spawn(async move {
+            let Ok(_alone) = mirror.promoting.try_lock() else { return Err(PromoteError::Busy) };
+            mirror.promote_alone(force).await
+        });
+        promoting.await.unwrap_or_else(|_| Err(PromoteError::Refused("the registry is being stopped".to_owned())))
+    }
+
+    async fn promote_alone(&self, force: bool) -> Result<Promoted, PromoteError> {
+        let region = self.registry.region()?;
+        if region.standing != Standing::Mirror {
+            let why = "this region is no mirror that has followed anybody: there is nothing to promote";
+            return Err(PromoteError::Refused(why.to_owned()));
+        }
+        let epoch = self.next_epoch(&region);
+        let lag = self.lag()?;
+        let last = match self.hand_over(&region, epoch).await {
+            Ok(last) => Some(last),
+            Err(error) if force => {
+                warn!(home = self.home(), reason = %error, "promoting without a handover: {error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let promotion = self.registry.promote_region(epoch, last).await??;
+        info!(
+            epoch = epoch.number,
+            from_change = promotion.fork.sequence,
+            "this region is home now, in epoch {}: all of {} up to change {} is here, {} changes behind it were given up",
+            epoch.number,
+            self.home(),
+            promotion.fork.sequence,
+            promotion.given_up
+        );
+        Ok(Promoted { epoch, promotion, handed_over: last.is_some(), lag })
+    }
+
+    /// An earlier attempt may have had its epoch announced already.
+    fn next_epoch(&self, region: &Region) -> RegionEpoch {
+        let own = self.registry.metadata().identity().cluster;
+        if region.epoch.home == own { region.epoch } else { region.epoch.next(own) }
+    }
+
+    /// Lets home stop, and catches up with it; home's last change.
+    async fn hand_over(&self, region: &Region, epoch: RegionEpoch) -> Result<Position, PromoteError> {
+        let away = |why: String| PromoteError::HomeAway { home: self.home().to_owned(), why };
+        if !self.contact.is_there() {
+            return Err(away("it is not heard of".to_owned()));
+        }
+        self.until_near().await?;
+        let request = HandoverRequest { epoch: epoch.number, home: HomeId(epoch.home), origin: HomeId(region.origin) };
+        let token = match in_time(self.home.hand_over(request)).await {
+            Ok(token) => token,
+            Err(HomeError::Refused(why)) => return Err(PromoteError::Refused(why)),
+            Err(error) => return Err(away(error.to_string())),
+        };
+        info!(
+            home = self.home(),
+            last = token.last.sequence,
+            "home takes no changes any more: {}",
+            token.last.sequence
+        );
+        self.until_level(token.last).await?;
+        Ok(token.last)
+    }
+
+    /// Home goes on until little is missing, so that it stands still for a moment only.
+    async fn until_near(&self) -> Result<(), PromoteError> {
+        let deadline = Instant::now() + NEAR_PATIENCE;
+        loop {
+            let lag = self.lag()?;
+            if !lag.comparing && lag.changes <= NEAR_CHANGES && lag.bytes <= NEAR_BYTES {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(PromoteError::Behind { changes: lag.changes, bytes: lag.bytes });
+            }
+            self.look_again().await;
+        }
+    }
+
+    async fn until_level(&self, last: Position) -> Result<(), PromoteError> {
+        let deadline = Instant::now() + CATCH_UP_PATIENCE;
+        loop {
+            let following = self.registry.metadata().query().map_err(Fault::from)?.following().map_err(Fault::from)?;
+            let is_level = following.is_some_and(|following| {
+                !following.comparing
+                    && following.position == last
+                    && following.waiting == 0
+                    && following.wanted_blobs == 0
+            });
+            if is_level {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let lag = self.lag()?;
+                return Err(PromoteError::NotLevel { last: last.sequence, changes: lag.changes, bytes: lag.bytes });
+            }
+            self.look_again().await;
+        }
+    }
+
+    /// Waits until something was applied here, or a moment.
+    async fn look_again(&self) {
+        let mut applied = self.registry.metadata().subscribe_applied();
+        applied.borrow_and_update();
+        let _ = timeout(LOOK.min(Duration::from_millis(50)), applied.changed()).await;
+    }
+}

@@ -1,0 +1,123 @@
+//! Promotion and fencing.
+
+use roadstead_oci::RepositoryName;
+
+use super::{Apply, Halt, require};
+use crate::query::{Region, Standing};
+use crate::state::keyspace::{CURSOR, INBOX, INBOX_BY_AGE, REGION};
+use crate::state::rows::{CursorRow, RegionRow};
+use crate::{
+    Arrival, ClusterId, Command, FenceRegion, FenceRegionRefused, Fenced, Position, PromoteRegion,
+    PromoteRegionRefused, Promotion, QueryError,
+};
+
+impl Command {
+    /// Whether it changes what clients see because a client asked for it: what only a home takes. Those by which bytes
+    /// come and go are among them, since their last one links a blob.
+    const fn is_of_a_client(&self) -> bool {
+        matches!(
+            self,
+            Self::OpenUpload(_)
+                | Self::ClaimUpload(_)
+                | Self::BeginMultipart(_)
+                | Self::CheckpointUpload(_)
+                | Self::BeginCompletion(_)
+                | Self::FinishUpload(_)
+                | Self::LinkBlob(_)
+                | Self::MountBlob(_)
+                | Self::UnlinkBlob(_)
+                | Self::PutManifest(_)
+                | Self::TagManifest(_)
+                | Self::DeleteManifest(_)
+                | Self::DeleteTag(_)
+        )
+    }
+}
+
+impl Apply<'_> {
+    /// Why a command is not for this region, if it is not.
+    pub(super) fn fenced(&self, command: &Command) -> Result<Option<FenceRegionRefused>, QueryError> {
+        if !command.is_of_a_client() {
+            return Ok(None);
+        }
+        let by = self.rows.get(REGION, ())?.filter(|row| !row.is_home).map(|row| row.epoch);
+        let by = if self.is_mirror()? { None } else { by };
+        Ok(by.map(|by| FenceRegionRefused::IsFenced { by }))
+    }
+
+    /// Whether this region was home and knows of another one: its feed stands still.
+    pub(super) fn is_fenced(&self) -> Result<bool, QueryError> {
+        Ok(self.rows.get(REGION, ())?.is_some_and(|row| !row.is_home) && !self.is_mirror()?)
+    }
+
+    pub(super) fn fence_region(&mut self, operation: FenceRegion) -> Result<Fenced, Halt<FenceRegionRefused>> {
+        let FenceRegion { by, origin, own } = operation;
+        let known = self.region(own)?;
+        let is_home = known.standing == Standing::Home;
+        // A mirror may be given another home, of another line.
+        require(origin == known.origin || !is_home, FenceRegionRefused::OtherOrigin { origin: known.origin })?;
+        let fenced = Fenced { last: self.head.position };
+        if origin == known.origin && by == known.epoch && !is_home {
+            return Ok(fenced);
+        }
+        require(origin != known.origin || by > known.epoch, FenceRegionRefused::NotHigher { known: known.epoch })?;
+        let row = RegionRow { epoch: by, origin, is_home: false, promotion: known.promotion };
+        self.rows.put(REGION, (), &row)?;
+        Ok(fenced)
+    }
+
+    pub(super) fn promote_region(&mut self, operation: PromoteRegion) -> Result<Promotion, Halt<PromoteRegionRefused>> {
+        let PromoteRegion { epoch, handed_over } = operation;
+        let known = self.region(epoch.home)?;
+        if known.standing == Standing::Home {
+            // Whoever asks again for what is so already is told how it came to be.
+            let promotion = known.promotion.filter(|_| known.epoch == epoch);
+            return promotion.ok_or(Halt::Refused(PromoteRegionRefused::IsHome { epoch: known.epoch }));
+        }
+        // It may have been told of this very epoch, as one that is about to begin.
+        require(epoch >= known.epoch, PromoteRegionRefused::NotHigher { known: known.epoch })?;
+        let cursor = self.rows.get(CURSOR, ())?;
+        let promotion = Promotion {
+            at: self.now(),
+            from: cursor.as_ref().map_or(known.epoch.home, |cursor| cursor.home),
+            fork: self.fork(cursor.as_ref())?,
+            given_up: cursor.as_ref().map_or(0, |cursor| cursor.waiting),
+            before: self.head.position,
+        };
+        if let Some(last) = handed_over {
+            let (position, waiting, wanted) = cursor
+                .as_ref()
+                .map_or((Position::default(), 0, 0), |cursor| (cursor.position, cursor.waiting, cursor.wanted_blobs));
+            let is_level = position == last && waiting == 0 && wanted == 0;
+            let comparing = cursor.as_ref().is_none_or(|cursor| cursor.comparison.is_some());
+            require(is_level && !comparing, PromoteRegionRefused::NotLevel { cursor: position, waiting, wanted })?;
+        }
+        if let Some(cursor) = cursor {
+            // All of it at once: a home has no inbox. There are 20,000 at most.
+            while self.forget_inbox(cursor.clone())?.more {}
+        }
+        self.rows.remove(CURSOR, ())?;
+        let row = RegionRow { epoch, origin: known.origin, is_home: true, promotion: Some(promotion) };
+        self.rows.put(REGION, (), &row)?;
+        self.rename_feed(epoch.number.max(self.head.position.epoch + 1))?;
+        Ok(promotion)
+    }
+
+    fn region(&self, own: ClusterId) -> Result<Region, QueryError> {
+        let followed = self.rows.get(CURSOR, ())?.map(|cursor| cursor.home);
+        Ok(Region::of(self.rows.get(REGION, ())?.as_ref(), followed, own))
+    }
+
+    /// The last change of home's feed up to which all is published here.
+    fn fork(&self, cursor: Option<&CursorRow>) -> Result<Position, QueryError> {
+        let Some(cursor) = cursor.filter(|cursor| cursor.comparison.is_none()) else { return Ok(Position::default()) };
+        let oldest: Option<Result<(Arrival, RepositoryName), QueryError>> =
+            self.rows.scan(INBOX_BY_AGE, INBOX_BY_AGE.all())?.next();
+        let Some((arrival, repository)) = oldest.transpose()? else { return Ok(cursor.position) };
+        let waiting = self.rows.get(INBOX, (&repository, &arrival))?;
+        Ok(waiting.map_or(cursor.position, |row| Position {
+            sequence: row.position.sequence.saturating_sub(1),
+            ..row.position
+        }))
+    }
+}

@@ -1,0 +1,106 @@
+//! Who is home: what a home is told of that by its mirrors, and how it hands over.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use roadstead_domain::{Fault, Registry};
+use roadstead_geo::{DemotionToken, EpochClaim, HomeId, region_report};
+use roadstead_metadata::{FenceRegionRefused, Metadata, QueryError, RegionEpoch, Standing};
+use serde::Serialize;
+use tracing::warn;
+
+use super::endpoint::{Refusal, parameter};
+
+/// The highest epoch that a mirror knows of, which its home may not have heard of: `<number>-<home>-<origin>`.
+const EPOCH: HeaderName = HeaderName::from_static("roadstead-epoch");
+
+/// What a mirror says of who is home with each request: nothing, for as long as there was one home only.
+pub(super) fn claim(metadata: &Metadata) -> Result<Option<(HeaderName, String)>, QueryError> {
+    let region = metadata.query()?.region(metadata.identity().cluster)?;
+    let claim = EpochClaim { epoch: region.epoch, origin: region.origin };
+    Ok((region.epoch.number > 1).then(|| (EPOCH, claim.to_string())))
+}
+
+/// Whoever shows a mirror's token may tell this region that another one is home.
+pub(super) async fn learn(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
+    match heed(&registry, request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(fault) => Refusal::Failed(fault).into_response(),
+    }
+}
+
+async fn heed(registry: &Registry, headers: &HeaderMap) -> Result<(), Fault> {
+    let claimed = headers.get(EPOCH).and_then(|value| value.to_str().ok()?.parse::<EpochClaim>().ok());
+    let Some(EpochClaim { epoch, origin }) = claimed else { return Ok(()) };
+    let region = registry.region()?;
+    if origin != region.origin || epoch <= region.epoch {
+        return Ok(());
+    }
+    // Another request may have told of it meanwhile.
+    if let Ok(fenced) = registry.fence_region(epoch, origin).await?
+        && region.standing == Standing::Home
+    {
+        warn!(
+            epoch = epoch.number,
+            last = fenced.last.sequence,
+            "another region is home since epoch {}: no pushes are taken here any more; the last change was {}",
+            epoch.number,
+            fenced.last.sequence
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn report(State(registry): State<Arc<Registry>>) -> Result<Response, Refusal> {
+    registry.confirm_newest().await.map_err(Refusal::Failed)?;
+    json(&region_report(&registry).map_err(Refusal::Failed)?)
+}
+
+/// Lets this home stop, for the mirror that is home next. Asking twice does no harm.
+pub(super) async fn hand_over(State(registry): State<Arc<Registry>>, uri: Uri) -> Result<Response, Refusal> {
+    let (number, home): (u64, HomeName) = (parameter(&uri, "epoch")?, parameter(&uri, "home")?);
+    let origin: HomeName = parameter(&uri, "origin")?;
+    let epoch = RegionEpoch { number, home: home.0.0 };
+    let region = registry.region().map_err(Refusal::Failed)?;
+    if region.standing == Standing::Mirror {
+        return Err(Refusal::Malformed("the upstream is a mirror itself: only the home of all can hand over"));
+    }
+    let fenced = match registry.fence_region(epoch, origin.0.0).await.map_err(Refusal::Failed)? {
+        Ok(fenced) => fenced,
+        Err(FenceRegionRefused::NotHigher { .. } | FenceRegionRefused::IsFenced { .. }) => {
+            return Err(Refusal::Malformed("home knows of a higher epoch: somebody else was promoted"));
+        }
+        Err(FenceRegionRefused::OtherOrigin { .. }) => {
+            return Err(Refusal::Malformed("home is of another line of epochs than this mirror"));
+        }
+    };
+    warn!(
+        epoch = number,
+        last = fenced.last.sequence,
+        "handed over to a mirror, which is home in epoch {number}: no pushes are taken here any more; the last change was {}",
+        fenced.last.sequence
+    );
+    let from = HomeId(registry.metadata().identity().cluster);
+    json(&DemotionToken { epoch: number, home: home.0, from, last: fenced.last })
+}
+
+/// A cluster in a query.
+struct HomeName(HomeId);
+
+impl std::str::FromStr for HomeName {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        HomeId::try_from(text.to_owned()).map(Self)
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Response, Refusal> {
+    let body = serde_json::to_vec(value)
+        .map_err(|error| Refusal::Failed(Fault::Inconsistent(format!("an answer cannot be written: {error}"))))?;
+    Ok((StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+}

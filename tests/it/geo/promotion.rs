@@ -1,0 +1,231 @@
+//! A mirror becomes home (claim 15): handed over or by force, and what becomes of the home that was.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{PATIENCE, Regions, mirror_of, newest, status, until_tag};
+use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, sha256, until};
+
+/// A push that was acknowledged.
+#[derive(Clone)]
+struct Acknowledged {
+    tag: String,
+    image: Image,
+    at: Instant,
+}
+
+/// Pushes images one after the other, and keeps what was acknowledged.
+struct Pusher {
+    acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
+    refused: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
+    running: JoinSet<()>,
+}
+
+/// The status of a push of all of an image; 0 if there was no answer.
+async fn try_push(client: &Client, tag: &str, image: &Image) -> u16 {
+    for blob in image.blobs() {
+        let target = format!("/v2/team/app/blobs/uploads/?digest={}", sha256(blob));
+        let sent = client.post(&target).header("content-type", "application/octet-stream").body(blob.clone());
+        match sent.try_send().await {
+            Ok(reply) if reply.status == 201 => {}
+            Ok(reply) => return reply.status,
+            Err(_) => return 0,
+        }
+    }
+    let put = client.put(&format!("/v2/team/app/manifests/{tag}")).header("content-type", MEDIA_TYPE_IMAGE);
+    put.body(image.manifest.clone()).try_send().await.map_or(0, |reply| reply.status)
+}
+
+impl Pusher {
+    /// Pushes to `client` until it is told to end.
+    fn start(client: Client, seed: u64) -> Self {
+        let acknowledged = Arc::new(Mutex::new(Vec::new()));
+        let (refused, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (kept, told, ends) = (Arc::clone(&acknowledged), Arc::clone(&refused), Arc::clone(&over));
+        let mut running = JoinSet::new();
+        running.spawn(async move {
+            for number in 0.. {
+                if ends.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (tag, image) = (format!("v{number}"), Image::random(seed + number, &[1_000, 40_000]));
+                match try_push(&client, &tag, &image).await {
+                    201 => kept.lock().await.push(Acknowledged { tag, image, at: Instant::now() }),
+                    503 => told.store(true, Ordering::Relaxed),
+                    0 => {}
+                    other => panic!("a push was answered with {other}"),
+                }
+            }
+        });
+        Self { acknowledged, refused, over, running }
+    }
+
+    async fn until_acknowledged(&self, count: usize) {
+        until("pushes are acknowledged", PATIENCE, async || {
+            (self.acknowledged.lock().await.len() >= count).then_some(())
+        })
+        .await;
+    }
+
+    async fn end(mut self) -> Vec<Acknowledged> {
+        self.over.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.running.join_next().await {
+            ended.expect("no push is answered otherwise");
+        }
+        self.acknowledged.lock().await.clone()
+    }
+}
+
+async fn json(registry: &Roadstead, words: &str) -> Value {
+    let printed = registry.command(words).arg("--json").succeeds().await;
+    serde_json::from_str(&printed).expect("JSON")
+}
+
+async fn is_whole(client: &Client, pushed: &Acknowledged) -> bool {
+    let reply = client.manifest("team/app", &pushed.tag).await;
+    if reply.status == 404 {
+        return false;
+    }
+    assert_eq!((reply.status, &reply.body), (200, &pushed.image.manifest), "{}", pushed.tag);
+    client.pull_image("team/app", &pushed.tag, &pushed.image).await;
+    true
+}
+
+#[tokio::test]
+async fn claim_15_a_handover_under_pushes_loses_nothing() {
+    let mut regions = Regions::start(Link::new(20, 20 << 20)).await;
+    let pusher = Pusher::start(regions.home.client(), 1_000);
+    pusher.until_acknowledged(8).await;
+    let said = regions.mirror.command("promote").fails().await;
+    assert!(said.contains("nothing is lost") && said.contains("--yes"), "{said}");
+    let done = json(&regions.mirror, "promote --yes").await;
+    assert_eq!((&done["handed_over"], &done["region"]["standing"]), (&Value::Bool(true), &Value::from("home")));
+    assert_eq!(done["region"]["epoch"], 2);
+    until("a push is refused", PATIENCE, async || pusher.refused.load(Ordering::Relaxed).then_some(())).await;
+    let acknowledged = pusher.end().await;
+    assert!(acknowledged.len() >= 8);
+    let fenced = status(&regions.home).await;
+    assert_eq!(fenced["region"]["standing"], "fenced");
+    // What the new home has, it has itself.
+    regions.home.kill();
+    let client = regions.mirror.client();
+    for pushed in &acknowledged {
+        assert!(
+            is_whole(&client, pushed).await,
+            "{} of {} was acknowledged and is lost",
+            pushed.tag,
+            acknowledged.len()
+        );
+    }
+    // It takes pushes without a restart, and after one, though the settings still name the former home.
+    client.push_image("team/app", "after", &Image::random(1, &[5_000])).await;
+    regions.mirror.kill();
+    regions.mirror.restart().await;
+    let again = Image::random(2, &[5_000]);
+    let client = regions.mirror.client();
+    client.push_image("team/app", "again", &again).await;
+    client.pull_image("team/app", "again", &again).await;
+    assert!(regions.mirror.log().contains("take it out of the settings"), "{}", regions.mirror.log());
+    let position = status(&regions.mirror).await["changes"].clone();
+    assert_eq!(position["epoch"], 2);
+    // The former home is still fenced after a restart.
+    regions.home.restart().await;
+    assert_eq!(try_push(&regions.home.client(), "late", &again).await, 503);
+    assert_eq!(newest(&regions.home).await, fenced["changes"]["sequence"].as_u64().expect("a sequence"));
+    regions.mirror.assert_unharmed();
+}
+
+#[tokio::test]
+async fn claim_15_a_forced_promotion_loses_no_more_than_the_exported_lag() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    let pusher = Pusher::start(regions.home.client(), 2_000);
+    pusher.until_acknowledged(6).await;
+    regions.cut().await;
+    let before = pusher.acknowledged.lock().await.len();
+    pusher.until_acknowledged(before + 3).await;
+    let refused = regions.mirror.command("promote --yes").fails().await;
+    assert!(refused.contains("nothing was done") && refused.contains("--force"), "{refused}");
+    let asked = Instant::now();
+    let done = json(&regions.mirror, "promote --yes --force").await;
+    assert_eq!(done["handed_over"], false);
+    let lag = Duration::from_secs_f64(done["lag_seconds"].as_f64().expect("a lag"));
+    let acknowledged = pusher.end().await;
+    let client = regions.mirror.client();
+    let mut lost = 0;
+    for pushed in &acknowledged {
+        if is_whole(&client, pushed).await {
+            continue;
+        }
+        lost += 1;
+        // The line that said how far home was took a moment to come.
+        let age = asked.saturating_duration_since(pushed.at);
+        assert!(age <= lag + Duration::from_millis(500), "{} of {age:?} ago is lost, the lag was {lag:?}", pushed.tag);
+    }
+    assert!(lost >= 3 && lost < acknowledged.len(), "{lost} of {} are lost", acknowledged.len());
+    client.push_image("team/app", "after", &Image::random(1, &[5_000])).await;
+    // The former home goes on for as long as nobody tells it; then it takes nothing more.
+    let home = regions.home.client();
+    assert_eq!(try_push(&home, "unaware", &Image::random(3, &[100])).await, 201);
+    let cluster = done["region"]["cluster"].as_str().expect("a cluster").to_owned();
+    let token = json(&regions.home, &format!("demote --epoch 2 --home {cluster}")).await;
+    assert_eq!(token["last_sequence"], newest(&regions.home).await);
+    assert_eq!(try_push(&home, "late", &Image::random(4, &[100])).await, 503);
+    regions.mirror.assert_unharmed();
+}
+
+#[tokio::test]
+async fn claim_15_a_third_mirror_follows_the_new_home_and_fences_the_old_one_that_it_dials() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    let home = regions.home.client();
+    let (first, lost, next) = (Image::random(1, &[9_000]), Image::random(2, &[9_000]), Image::random(3, &[9_000]));
+    home.push_image("team/app", "latest", &first).await;
+    let third = mirror_of(&regions.home, regions.home.base(), Setup::filesystem()).await;
+    let mut third = third.start().await;
+    until_tag(&third.client(), "team/app", "latest", &first.manifest).await;
+    regions.until_level().await;
+    regions.cut().await;
+    home.push_image("team/app", "latest", &lost).await;
+    until_tag(&third.client(), "team/app", "latest", &lost.manifest).await;
+    json(&regions.mirror, "promote --yes --force").await;
+    regions.mirror.client().push_image("team/app", "latest", &next).await;
+
+    // It compares itself with the new home, whose history is another one.
+    assert!(third.terminate().await.success());
+    let (old, new) = (regions.home.base().to_owned(), regions.mirror.base().to_owned());
+    let token = third.data().with_file_name("token");
+    let old_token = std::fs::read(&token).expect("the token's file");
+    let new_token = regions.mirror.command("mirror token third").succeeds().await;
+    std::fs::write(&token, new_token).expect("the token's file");
+    third.restart_as(|setup| setup.instead("--upstream", &new)).await;
+    until_tag(&third.client(), "team/app", "latest", &next.manifest).await;
+    until("it knows of the epoch", PATIENCE, async || (status(&third).await["region"]["epoch"] == 2).then_some(()))
+        .await;
+    let later = Image::random(4, &[700]);
+    regions.mirror.client().push_image("team/app", "later", &later).await;
+    until_tag(&third.client(), "team/app", "later", &later.manifest).await;
+
+    // Sent back by mistake, it tells the old home that it is none, and stays what it is.
+    assert_eq!(try_push(&home, "unaware", &first).await, 201);
+    assert!(third.terminate().await.success());
+    std::fs::write(&token, old_token).expect("the token's file");
+    third.restart_as(|setup| setup.instead("--upstream", &old)).await;
+    until("the old home is fenced", PATIENCE, async || {
+        (status(&regions.home).await["region"]["standing"] == "fenced").then_some(())
+    })
+    .await;
+    assert_eq!(try_push(&home, "late", &first).await, 503);
+    until("the mirror says why it does not follow", PATIENCE, async || {
+        third.log().contains("Set `upstream` to it").then_some(())
+    })
+    .await;
+    third.client().pull_image("team/app", "latest", &next).await;
+    third.assert_unharmed();
+    regions.home.assert_unharmed();
+}
