@@ -342,6 +342,12 @@ impl Regions {
         Self { home, here, mirror, stop, tasks }
     }
 
+    /// Bytes that are free where blobs are on their way through.
+    pub(crate) fn free(&self) -> u64 {
+        let disk = rustix::fs::statvfs(self.here.folder.path()).expect("a disk");
+        disk.f_bavail * disk.f_frsize
+    }
+
     /// Runs all tasks of the mirror.
     pub(crate) fn run(&self) {
         self.tasks.spawn(Arc::clone(&self.mirror).follow(self.stop.clone()));

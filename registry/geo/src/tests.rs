@@ -7,6 +7,7 @@ use roadstead_domain::ManifestReadError;
 use roadstead_metadata::{CommandId, Examined, LogTime, SetQuarantine};
 use roadstead_oci::Reference;
 
+use crate::fetch::FetchError;
 use crate::fixture::{Instead, Regions, name, sha256};
 use crate::home::HomeError;
 use crate::limits::MAX_WAITING;
@@ -226,5 +227,23 @@ async fn p1_no_manifest_is_passed_on_whose_bytes_are_not_what_its_digest_says() 
     home.as_it_is(manifest);
     let pulled = regions.mirror.find_manifest(&name("app"), &Reference::Digest(manifest)).await;
     assert_eq!(pulled.unwrap().digest, manifest);
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn blobs_on_their_way_are_promised_their_room_on_the_disk_together() {
+    let regions = Regions::new().await;
+    let (one, two) = (sha256(b"one"), sha256(b"two"));
+    for digest in [one, two] {
+        regions.home.instead(digest, Instead::Stalls);
+    }
+    // Each fits, and both do not, though nothing of them is written yet.
+    let size = regions.free() / 5 * 3;
+    let first = regions.mirror.fetch(&name("app"), one, Some(size)).await;
+    assert!(first.is_ok(), "{:?}", first.err());
+    let second = regions.mirror.fetch(&name("app"), two, Some(size)).await;
+    assert!(matches!(second, Err(FetchError::Spool(_))), "{:?}", second.err());
+    let small = regions.mirror.fetch(&name("app"), two, Some(5)).await;
+    assert!(small.is_ok(), "{:?}", small.err());
     regions.end().await;
 }
