@@ -1,7 +1,7 @@
 //! Home is lost, the mirror is lost, the link is lost (P6, P8).
 
 use super::{PATIENCE, Regions, newest, status, until_tag};
-use crate::harness::{Image, Link, Setup, until};
+use crate::harness::{Image, Link, Setup, sha256, until};
 
 #[tokio::test]
 async fn claim_13_and_p6_a_mirror_goes_on_when_home_is_killed_and_again_when_it_is_back() {
@@ -141,4 +141,59 @@ async fn a_mirror_of_three_replicas_goes_on_when_the_one_that_follows_is_killed(
         replica.client().pull_image("team/app", "v2", &next).await;
         assert_ne!(index, leader);
     }
+}
+
+/// Home finds a blob damaged before the mirror has had it: that is not the same as its being gone.
+#[tokio::test]
+async fn p8_a_mirror_waits_for_what_is_damaged_at_home_until_it_is_mended() {
+    let regions =
+        Regions::start_with(Link::SHORT, Setup::filesystem().flag("--scrub-rate", "0B"), Setup::filesystem()).await;
+    let (home, mirror) = (regions.home.client(), regions.mirror.client());
+    let (first, second) = (Image::random(1, &[1_000]), Image::random(2, &[300_000]));
+    home.push_image("team/app", "latest", &first).await;
+    regions.until_level().await;
+    regions.cut().await;
+    home.push_image("team/app", "latest", &second).await;
+    let files = regions.home.stored_files();
+    let (path, _) = files.iter().find(|(_, length)| *length == 300_000).expect("the layer's file");
+    let mut bytes = std::fs::read(path).expect("it can be read");
+    bytes[150_000] ^= 1;
+    std::fs::write(path, bytes).expect("it can be written");
+    let (_, told) = regions.home.subcommand("scrub").args("--rate 0B").outcome().await;
+    assert!(told.contains("damaged"), "{told}");
+    regions.reunite().await;
+    let layer = sha256(&second.layers[0]);
+    let sequence = newest(&regions.home).await;
+    until("the mirror has heard of it", PATIENCE, async || {
+        (status(&regions.mirror).await["mirror"]["received_sequence"].as_u64()? >= sequence).then_some(())
+    })
+    .await;
+    mirror.blob("team/app", &layer).await.status(503);
+    regions.cut().await;
+    mirror.pull_image("team/app", "latest", &first).await;
+    mirror.blob("team/app", &layer).await.status(503);
+    regions.reunite().await;
+    home.push_blob("team/app", &second.layers[0]).await;
+    until_tag(&mirror, "team/app", "latest", &second.manifest).await;
+    regions.until_level().await;
+    regions.cut().await;
+    mirror.pull_image("team/app", "latest", &second).await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_dismissed_is_told_nothing_more_though_its_connections_stand() {
+    let regions = Regions::start(Link::SHORT).await;
+    let (first, second) = (Image::random(1, &[1_000]), Image::random(2, &[1_000]));
+    regions.home.client().push_image("team/app", "latest", &first).await;
+    regions.until_level().await;
+    regions.home.command("mirror dismiss test").succeeds().await;
+    until("the mirror is told that its token is not good", PATIENCE, async || {
+        let lag = regions.lag().await;
+        (lag["home_is_there"] == false && lag["problem"].as_str()?.contains("token")).then_some(())
+    })
+    .await;
+    let before = regions.lag().await["received_sequence"].clone();
+    regions.home.client().push_image("team/app", "latest", &second).await;
+    regions.mirror.client().pull_image("team/app", "latest", &first).await;
+    assert_eq!(regions.lag().await["received_sequence"], before);
 }
