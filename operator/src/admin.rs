@@ -180,10 +180,11 @@ impl Credentials {
         self.ask(target, Method::GET, "/admin/v1/status", None, LOOK_PATIENCE).await
     }
 
-    /// Has a token made with which a mirror of this name may follow; the one that it had before is not good any more.
+    /// Has a token made with which a mirror of this name may follow, send on what is pushed there, and be handed over to; the
+    /// one that it had before is not good any more.
     pub(crate) async fn mint(&self, target: &Target, mirror: &str) -> Result<Minted, AdminError> {
         let path = format!("/admin/v1/mirrors/{mirror}/token");
-        self.ask(target, Method::POST, &path, None, CHANGE_PATIENCE).await
+        self.ask(target, Method::POST, &path, Some(json!({ "writes": true })), CHANGE_PATIENCE).await
     }
 
     /// Lets a replica do it, or its leader.
@@ -271,6 +272,7 @@ mod tests {
         let following = golden::<Status>("status-of-a-mirror.json").mirror.unwrap();
         assert_eq!((following.lag_seconds, following.home_is_there, following.problem), (Some(1.25), true, None));
         assert!(golden::<Minted>("mirror-token.json").token.starts_with("rsm_"));
+        assert_eq!(golden::<Value>("mirror-token-request.json"), json!({ "writes": true }), "what it asks for");
         assert_eq!(golden::<Volume>("volume-blank.json").node, None);
         assert_eq!(golden::<Volume>("volume.json").node, Some(1));
     }

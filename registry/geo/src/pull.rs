@@ -12,14 +12,17 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 use roadstead_domain::{Fault, FoundBlob, ManifestFound, ManifestReadError};
 use roadstead_metadata::{AnnouncedManifest, AnnouncedTag, ManifestContent, Query};
 use roadstead_oci::{Digest, Hasher, Reference, RepositoryName, Tag};
+use tokio::time::timeout;
 
 use crate::fetch::{Fetch, FetchError, Pull};
 use crate::follow::in_time;
 use crate::home::HomeError;
+use crate::limits::ANSWER_PATIENCE;
 use crate::mirror::Mirror;
 
 /// Why a pull at a mirror was not answered.
@@ -67,9 +70,18 @@ impl Coming {
         self.fetch.size()
     }
 
-    /// The bytes of a range, which must lie within the blob, as they come.
-    pub fn stream(&self, range: Range<u64>) -> BoxStream<'static, Result<Bytes, FetchError>> {
-        self.fetch.read(&self.mirror, &self.repository, range, Some(Pull::of(&self.fetch)))
+    /// The bytes of a range, which must lie within the blob, as they come. Whoever cannot have the first of them is told why,
+    /// within [`ANSWER_PATIENCE`], instead of being promised bytes and cut off.
+    pub async fn stream(&self, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, PullError> {
+        let mut pieces = self.fetch.read(&self.mirror, &self.repository, range, Some(Pull::of(&self.fetch)));
+        match timeout(ANSWER_PATIENCE, pieces.next()).await {
+            Ok(None) => Ok(pieces),
+            Ok(Some(Ok(first))) => Ok(stream::iter([Ok(first)]).chain(pieces).boxed()),
+            Ok(Some(Err(error))) => Err(unbrought(error)),
+            Err(_elapsed) => {
+                Err(PullError::HomeAway(format!("nothing of it came within {} s", ANSWER_PATIENCE.as_secs())))
+            }
+        }
     }
 }
 
@@ -190,10 +202,7 @@ impl Mirror {
             Ok(fetch) => {
                 Ok(PulledBlob::Coming(Coming { fetch, mirror: Arc::clone(self), repository: repository.clone() }))
             }
-            Err(FetchError::Home(error)) => Err(unanswered(error)),
-            Err(error @ (FetchError::Spool(_) | FetchError::Busy | FetchError::NotKept(_))) => {
-                Err(PullError::HomeAway(error.to_string()))
-            }
+            Err(error) => Err(unbrought(error)),
         }
     }
 
@@ -246,6 +255,13 @@ fn found_or(here: Result<ManifestFound, ManifestReadError>, otherwise: PullError
         Ok(found) => Ok(found),
         Err(ManifestReadError::Unknown) => Err(otherwise),
         Err(ManifestReadError::Fault(fault)) => Err(fault.into()),
+    }
+}
+
+fn unbrought(error: FetchError) -> PullError {
+    match error {
+        FetchError::Home(error) => unanswered(error),
+        FetchError::Spool(_) | FetchError::Busy | FetchError::NotKept(_) => PullError::HomeAway(error.to_string()),
     }
 }
 

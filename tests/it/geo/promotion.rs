@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{PATIENCE, Regions, mirror_of, newest, status, until_tag};
+use super::{PATIENCE, Regions, newest, status, until_tag, writing_mirror_of};
 use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, sha256, until};
 
 /// A push that was acknowledged.
@@ -100,7 +100,7 @@ async fn is_whole(client: &Client, pushed: &Acknowledged) -> bool {
 
 #[tokio::test]
 async fn claim_15_a_handover_under_pushes_loses_nothing() {
-    let mut regions = Regions::start(Link::new(20, 20 << 20)).await;
+    let mut regions = Regions::writing(Link::new(20, 20 << 20)).await;
     let pusher = Pusher::start(regions.home.client(), 1_000);
     pusher.until_acknowledged(8).await;
     let said = regions.mirror.command("promote").fails().await;
@@ -144,7 +144,7 @@ async fn claim_15_a_handover_under_pushes_loses_nothing() {
 
 #[tokio::test]
 async fn claim_15_a_forced_promotion_loses_no_more_than_the_exported_lag() {
-    let mut regions = Regions::start(Link::SHORT).await;
+    let mut regions = Regions::writing(Link::SHORT).await;
     let pusher = Pusher::start(regions.home.client(), 2_000);
     pusher.until_acknowledged(6).await;
     regions.cut().await;
@@ -182,11 +182,11 @@ async fn claim_15_a_forced_promotion_loses_no_more_than_the_exported_lag() {
 
 #[tokio::test]
 async fn claim_15_a_third_mirror_follows_the_new_home_and_fences_the_old_one_that_it_dials() {
-    let mut regions = Regions::start(Link::SHORT).await;
+    let mut regions = Regions::writing(Link::SHORT).await;
     let home = regions.home.client();
     let (first, lost, next) = (Image::random(1, &[9_000]), Image::random(2, &[9_000]), Image::random(3, &[9_000]));
     home.push_image("team/app", "latest", &first).await;
-    let third = mirror_of(&regions.home, regions.home.base(), Setup::filesystem()).await;
+    let third = writing_mirror_of(&regions.home, regions.home.base(), Setup::filesystem()).await;
     let mut third = third.start().await;
     until_tag(&third.client(), "team/app", "latest", &first.manifest).await;
     regions.until_level().await;
@@ -201,7 +201,7 @@ async fn claim_15_a_third_mirror_follows_the_new_home_and_fences_the_old_one_tha
     let (old, new) = (regions.home.base().to_owned(), regions.mirror.base().to_owned());
     let token = third.data().with_file_name("token");
     let old_token = std::fs::read(&token).expect("the token's file");
-    let new_token = regions.mirror.command("mirror token third").succeeds().await;
+    let new_token = regions.mirror.command("mirror token third --writes").succeeds().await;
     std::fs::write(&token, new_token).expect("the token's file");
     third.restart_as(|setup| setup.instead("--upstream", &new)).await;
     until_tag(&third.client(), "team/app", "latest", &next.manifest).await;
@@ -228,4 +228,20 @@ async fn claim_15_a_third_mirror_follows_the_new_home_and_fences_the_old_one_tha
     third.client().pull_image("team/app", "latest", &next).await;
     third.assert_unharmed();
     regions.home.assert_unharmed();
+}
+
+#[tokio::test]
+async fn claim_15_a_mirror_that_may_only_read_does_not_end_the_writes_of_its_home() {
+    let regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(1, &[1_000]);
+    regions.home.client().push_image("team/app", "v1", &image).await;
+    regions.until_level().await;
+    let (code, _, told) = regions.mirror.command("promote --yes").ends().await;
+    assert!(code == 1 && told.contains("mirror token --writes"), "{told}");
+    assert_ne!(status(&regions.home).await["region"]["standing"], "fenced");
+    regions.home.client().push_image("team/app", "v2", &image).await;
+    // Not even by what it knows, if it is promoted all the same.
+    json(&regions.mirror, "promote --yes --force").await;
+    assert_eq!(status(&regions.mirror).await["region"]["standing"], "home");
+    regions.home.client().push_image("team/app", "v3", &image).await;
 }

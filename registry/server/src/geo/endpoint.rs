@@ -50,15 +50,17 @@ impl Homeland {
 /// The mirror that asks.
 #[derive(Clone, Copy)]
 pub(super) struct Caller {
-    /// Whether it may write.
+    /// Whether it may write, and this is a registry that decides.
     pub(super) writes: bool,
+    /// Whether its token is one for writing: such a mirror may also say who is home.
+    pub(super) is_writer: bool,
 }
 
 /// An answer that is not what was asked for.
 pub(super) enum Refusal {
     /// No token, or none that is known.
     Unauthorized,
-    /// The token is for reading only, or this is a mirror itself.
+    /// The token is for reading only, or, of what is written, this is a mirror itself.
     ReadOnly,
     /// It cannot be understood.
     Malformed(&'static str),
@@ -104,7 +106,7 @@ async fn admit(State(home): State<Arc<Homeland>>, mut request: Request, next: Ne
                 Ok(decides) => decides,
                 Err(fault) => return Refusal::Failed(fault).into_response(),
             };
-            request.extensions_mut().insert(Caller { writes: mirror.writes && decides });
+            request.extensions_mut().insert(Caller { writes: mirror.writes && decides, is_writer: mirror.writes });
             until_dismissed(&home.registry, token, next.run(request).await)
         }
         Ok(_) => Refusal::Unauthorized.into_response(),
@@ -126,7 +128,7 @@ fn until_dismissed(registry: &Arc<Registry>, token: String, response: Response) 
 
 async fn feed(
     State(home): State<Arc<Homeland>>,
-    Extension(Caller { writes }): Extension<Caller>,
+    Extension(Caller { writes, .. }): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let after = Position { epoch: parameter(&uri, "epoch")?, sequence: parameter(&uri, "sequence")? };
@@ -172,7 +174,7 @@ fn follow(
 
 async fn watermarks(
     State(home): State<Arc<Homeland>>,
-    Extension(Caller { writes }): Extension<Caller>,
+    Extension(Caller { writes, .. }): Extension<Caller>,
 ) -> Result<Response, Refusal> {
     let first = watermark(&home.registry, writes)?;
     let registry = Arc::clone(&home.registry);
@@ -230,7 +232,7 @@ async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Respons
 
 async fn blob(
     State(home): State<Arc<Homeland>>,
-    Extension(Caller { writes }): Extension<Caller>,
+    Extension(Caller { writes, .. }): Extension<Caller>,
     method: Method,
     headers: HeaderMap,
     uri: Uri,
@@ -329,7 +331,7 @@ impl IntoResponse for Refusal {
             }
             Self::ReadOnly => (
                 StatusCode::FORBIDDEN,
-                "this mirror may not write here: `roadstead mirror token --writes` mints a token for that\n",
+                "this mirror may only read here: `roadstead mirror token --writes` mints a token for more\n",
             )
                 .into_response(),
             Self::Malformed(why) => (StatusCode::BAD_REQUEST, why).into_response(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -13,7 +14,7 @@ use roadstead_metadata::{FenceRegionRefused, Metadata, QueryError, RegionEpoch, 
 use serde::Serialize;
 use tracing::warn;
 
-use super::endpoint::{Refusal, parameter};
+use super::endpoint::{Caller, Refusal, parameter};
 
 /// The highest epoch that a mirror knows of, which its home may not have heard of: `<number>-<home>-<origin>`.
 const EPOCH: HeaderName = HeaderName::from_static("roadstead-epoch");
@@ -25,12 +26,18 @@ pub(super) fn claim(metadata: &Metadata) -> Result<Option<(HeaderName, String)>,
     Ok((region.epoch.number > 1).then(|| (EPOCH, claim.to_string())))
 }
 
-/// Whoever shows a mirror's token may tell this region that another one is home.
-pub(super) async fn learn(State(registry): State<Arc<Registry>>, request: Request, next: Next) -> Response {
-    match heed(&registry, request.headers()).await {
-        Ok(()) => next.run(request).await,
-        Err(fault) => Refusal::Failed(fault).into_response(),
+/// Whoever shows the token of a mirror that may write may tell this region that another one is home. Whoever may only read
+/// is not to end its writes.
+pub(super) async fn learn(
+    State(registry): State<Arc<Registry>>,
+    Extension(Caller { is_writer, .. }): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if is_writer && let Err(fault) = heed(&registry, request.headers()).await {
+        return Refusal::Failed(fault).into_response();
     }
+    next.run(request).await
 }
 
 async fn heed(registry: &Registry, headers: &HeaderMap) -> Result<(), Fault> {
@@ -61,7 +68,14 @@ pub(super) async fn report(State(registry): State<Arc<Registry>>) -> Result<Resp
 }
 
 /// Lets this home stop, for the mirror that is home next. Asking twice does no harm.
-pub(super) async fn hand_over(State(registry): State<Arc<Registry>>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn hand_over(
+    State(registry): State<Arc<Registry>>,
+    Extension(Caller { is_writer, .. }): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    if !is_writer {
+        return Err(Refusal::ReadOnly);
+    }
     let (number, home): (u64, HomeName) = (parameter(&uri, "epoch")?, parameter(&uri, "home")?);
     let origin: HomeName = parameter(&uri, "origin")?;
     let epoch = RegionEpoch { number, home: home.0.0 };

@@ -67,7 +67,10 @@ async fn blob(State((mirror, registry)): State<(Arc<Mirror>, Arc<Registry>)>, ur
         return StatusCode::BAD_REQUEST.into_response();
     }
     let body = match found {
-        PulledBlob::Coming(coming) => Body::from_stream(coming.stream(range)),
+        PulledBlob::Coming(coming) => match coming.stream(range).await {
+            Ok(bytes) => Body::from_stream(bytes),
+            Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        },
         PulledBlob::Here(blob) => match registry.stream_blob(&blob, range).await {
             Ok(bytes) => Body::from_stream(bytes),
             Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),

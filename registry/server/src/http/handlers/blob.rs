@@ -62,7 +62,10 @@ pub(crate) async fn get(
         .optional(header::CONTENT_RANGE, request.content_range(size))
         .header(header::CONTENT_LENGTH, length);
     match blob {
-        PulledBlob::Coming(coming) => answer.body(Body::from_stream(coming.stream(range))),
+        PulledBlob::Coming(coming) => {
+            let bytes = coming.stream(range).await.map_err(unpulled)?;
+            answer.body(Body::from_stream(bytes))
+        }
         PulledBlob::Here(blob) => send(&api.registry, &blob, range, answer, digest, outbox).await,
     }
 }
