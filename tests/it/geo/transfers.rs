@@ -112,17 +112,17 @@ async fn a_blob_is_on_its_way_before_any_manifest_names_it() {
 #[tokio::test]
 async fn a_part_of_what_has_not_arrived_is_streamed_too() {
     let regions = Regions::start(Link::SHORT).await;
-    regions.wan.change(Link::new(20, 1 << 20));
-    let image = Image::random(1, &[30 * MIB]);
+    regions.wan.change(Link::new(20, 6 << 20));
+    let image = Image::random(1, &[60 * MIB]);
     let layer = sha256(&image.layers[0]);
     regions.home.client().push_image("team/app", "v1", &image).await;
     let client = regions.mirror.client();
     let target = format!("/v2/team/app/blobs/{layer}");
     // The end first, as a client does that fetches a layer in parallel stretches.
-    let (from, to) = (25 * MIB, 25 * MIB + 99);
+    let (from, to) = (55 * MIB, 55 * MIB + 99);
     let reply = client.get(&target).header("range", &format!("bytes={from}-{to}")).send().await.status(206);
     assert_eq!(reply.body, image.layers[0][from..=to]);
-    assert_eq!(reply.header("content-range"), Some(format!("bytes {from}-{to}/{}", 30 * MIB).as_str()));
+    assert_eq!(reply.header("content-range"), Some(format!("bytes {from}-{to}/{}", 60 * MIB).as_str()));
     let lag = regions.lag().await;
     assert!(lag["lag_bytes"].as_u64().expect("a number") > 0, "all of it had come by then: {lag}");
 }
