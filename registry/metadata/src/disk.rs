@@ -146,33 +146,6 @@ pub(crate) async fn wait_for<R: Send + 'static>(
     }
 }
 
-/// The same for work in bulk, which may take its time: where a core is wanted by others too, they get most of it.
-pub(crate) async fn wait_for_bulk<R: Send + 'static>(
-    disk: &dyn Disk,
-    work: impl FnOnce() -> R + Send + 'static,
-) -> io::Result<R> {
-    match disk.simulated_latency() {
-        None => Ok(tokio::task::spawn_blocking(|| gently(work)).await?),
-        Some(_) => wait_for(disk, work).await,
-    }
-}
-
-/// Ten steps below the usual are a tenth of the time of a thread that wants the core too. At the bottom, a thread that
-/// holds what others wait for might keep them waiting.
-const NICENESS: i32 = 10;
-
-/// Does work in a thread of its own, since none that has lowered its priority may raise it again.
-fn gently<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let lowered = || {
-        // On Linux alone it is the thread's; without it, the work is only less gentle.
-        #[cfg(target_os = "linux")]
-        let _ = rustix::process::setpriority_process(None, NICENESS);
-        work()
-    };
-    let done = std::thread::scope(|scope| scope.spawn(lowered).join());
-    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 /// A file's content, where there is one.
 pub(crate) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match disk.open(path, OpenMode::Existing) {

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::config::{Entry, LogId, Proposal, SnapshotMeta, StoredMembership, Types};
 use super::records::AppliedRecord;
-use crate::disk::{Disk, wait_for, wait_for_bulk};
+use crate::disk::{Disk, wait_for};
 use crate::encoding::{decode, encode};
 use crate::state::keyspace::CONSENSUS;
 use crate::state::{Apply, Export, ReadRows, State, Sync};
@@ -203,19 +203,7 @@ impl Shared {
         work: impl FnOnce(&Self) -> Result<R, QueryError> + Send + 'static,
     ) -> io::Result<R> {
         let shared = self.clone();
-        self.note(wait_for(&*self.disk, move || work(&shared)).await?)
-    }
-
-    /// The same for what may take its time.
-    async fn in_bulk<R: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Self) -> Result<R, QueryError> + Send + 'static,
-    ) -> io::Result<R> {
-        let shared = self.clone();
-        self.note(wait_for_bulk(&*self.disk, move || work(&shared)).await?)
-    }
-
-    fn note<R>(&self, done: Result<R, QueryError>) -> io::Result<R> {
+        let done = wait_for(&*self.disk, move || work(&shared)).await?;
         done.map_err(|error| {
             if let QueryError::Later(later) = &error {
                 *self.later.lock() = Some(*later);
@@ -290,8 +278,7 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Export) -> io::Result<()> {
         let progress = self
-            .shared
-            .in_bulk(move |shared| {
+            .blocking(move |shared| {
                 shared.levels.check(snapshot.level()?)?;
                 shared.state.replace(&snapshot)?;
                 Progress::of(&Query::new(shared.state.read()?))

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::messages::SnapshotPiece;
 use super::records::{AppliedRecord, VoteRecord};
-use crate::disk::{Disk, DiskFile, OpenMode, wait_for_bulk};
+use crate::disk::{Disk, DiskFile, OpenMode, wait_for};
 use crate::state::Export;
 
 /// Receives one snapshot at a time: the newest that was begun.
@@ -61,7 +61,7 @@ impl SnapshotReceiver {
     /// the same bytes from whoever sends them, so what one try brought, the next need not.
     pub(super) async fn receive(&self, piece: SnapshotPiece) -> io::Result<Received> {
         let (disk, folder, incoming) = (self.disk.clone(), self.folder.clone(), self.incoming.clone());
-        wait_for_bulk(&*self.disk, move || take_in(&*disk, &folder, &mut incoming.lock(), piece)).await?
+        wait_for(&*self.disk, move || take_in(&*disk, &folder, &mut incoming.lock(), piece)).await?
     }
 }
 

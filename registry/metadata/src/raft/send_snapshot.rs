@@ -15,7 +15,7 @@ use super::messages::{Reply, Request, SnapshotPiece, SnapshotReply};
 use super::peers::{Peer, Snapshot};
 use super::records::AppliedRecord;
 use crate::QueryError;
-use crate::disk::wait_for_bulk;
+use crate::disk::wait_for;
 use crate::state::{Piece, Pieces};
 
 /// Bytes of a piece: some milliseconds of any network, and few enough to wait in memory. Few in this crate's tests,
@@ -63,7 +63,7 @@ pub(super) async fn send_snapshot(
 /// Reads the next piece, while the one before it is on its way.
 async fn read_piece(peer: &Peer, pieces: &mut Option<Pieces>) -> Result<Option<Piece>, StreamingError<Types>> {
     let Some(mut reading) = pieces.take() else { return Ok(None) };
-    let read = wait_for_bulk(peer.disk(), move || {
+    let read = wait_for(peer.disk(), move || {
         let piece = reading.next(PIECE_BYTES);
         (reading, piece)
     });
