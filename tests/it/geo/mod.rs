@@ -10,9 +10,12 @@ mod writes_under_failure;
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::harness::{Client, Link, Roadstead, Setup, Wan, sha256, until};
+use crate::harness::{
+    Client, Cluster, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, Wan, random_bytes, sha256, until,
+};
 
 /// What comes over a link takes moments; a machine that is busy with other tests takes longer.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -103,6 +106,53 @@ async fn following(home: &Roadstead, mint: &str, url: &str, mirror: Setup) -> Se
     let file = mirror.data().with_file_name("token");
     std::fs::write(&file, token).expect("the token's file");
     mirror.flag("--upstream", url).flag("--upstream-token-file", &file.display().to_string())
+}
+
+/// A mirror of three replicas that have heard of home, with a token that is `mint`ed there, and the link between them.
+async fn mirror_of_three(home: &Roadstead, mint: &str) -> (Wan, Cluster, TempDir) {
+    let wan = Wan::to(home.address(), Link::SHORT).await;
+    let token = home.command(mint).succeeds().await;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, token).expect("the token's file");
+    let setup = || {
+        let setup = Setup::filesystem().flag("--upstream", &wan.endpoint());
+        setup.flag("--upstream-token-file", &file.display().to_string())
+    };
+    let mirror = Cluster::start(3, setup).await;
+    for replica in &mirror.replicas {
+        until("it has heard of home", PATIENCE, async || {
+            (status(replica).await["mirror"]["home_is_there"] == true).then_some(())
+        })
+        .await;
+    }
+    (wan, mirror, folder)
+}
+
+/// What says of an image in `team/app` that it is somebody's.
+struct Signature {
+    content: Vec<u8>,
+    /// The digest of the content.
+    layer: String,
+    manifest: Vec<u8>,
+}
+
+impl Signature {
+    /// A signature of `image`, whose blobs are pushed through `client`, and whose manifest is not yet.
+    async fn of(image: &Image, client: &Client) -> Self {
+        let content = random_bytes(9, 300);
+        let config = client.push_blob("team/app", b"{}").await;
+        let layer = client.push_blob("team/app", &content).await;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MEDIA_TYPE_IMAGE,
+            "artifactType": "application/vnd.example.signature",
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+            "layers": [{"mediaType": "application/octet-stream", "digest": layer, "size": content.len()}],
+            "subject": {"mediaType": MEDIA_TYPE_IMAGE, "digest": image.digest(), "size": image.manifest.len()},
+        });
+        Self { content, layer, manifest: manifest.to_string().into_bytes() }
+    }
 }
 
 async fn status(registry: &Roadstead) -> Value {

@@ -1,6 +1,6 @@
 //! Home is lost, the mirror is lost, the link is lost (P6, P8).
 
-use super::{PATIENCE, Regions, newest, status, until_tag};
+use super::{PATIENCE, Regions, mirror_of_three, newest, status, until_tag};
 use crate::harness::{Image, Link, Setup, sha256, until};
 
 #[tokio::test]
@@ -113,14 +113,7 @@ async fn claim_12_a_mirror_compares_itself_with_a_home_that_was_restored() {
 #[tokio::test]
 async fn a_mirror_of_three_replicas_goes_on_when_the_one_that_follows_is_killed() {
     let home = Setup::filesystem().start().await;
-    let url = home.base().to_owned();
-    let token = home.command("mirror token test").succeeds().await;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("token");
-    std::fs::write(&file, token).expect("the token's file");
-    let setup =
-        || Setup::filesystem().flag("--upstream", &url).flag("--upstream-token-file", &file.display().to_string());
-    let mut mirror = crate::harness::Cluster::start(3, setup).await;
+    let (_wan, mut mirror, _folder) = mirror_of_three(&home, "mirror token test").await;
     let image = Image::random(1, &[1_000, 9 << 20]);
     home.client().push_image("team/app", "v1", &image).await;
     for replica in &mirror.replicas {

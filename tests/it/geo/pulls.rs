@@ -2,10 +2,9 @@
 
 use serde_json::json;
 
-use super::{PATIENCE, Regions, mirror_of, newest, status, until_tag};
+use super::{PATIENCE, Regions, Signature, mirror_of, newest, status, until_tag};
 use crate::harness::{
-    Certificates, Image, Link, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, Setup, Workbench, random_bytes, roadstead, sha256,
-    until,
+    Certificates, Image, Link, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, Setup, Workbench, roadstead, sha256, until,
 };
 
 const MIB: usize = 1 << 20;
@@ -45,18 +44,7 @@ async fn claim_13_a_signature_is_at_the_mirror_with_its_image() {
     let (home, mirror) = (regions.home.client(), regions.mirror.client());
     let image = Image::random(1, &[1_000]);
     home.push_image("team/app", "v1", &image).await;
-    let signature = random_bytes(9, 300);
-    let config = home.push_blob("team/app", b"{}").await;
-    let layer = home.push_blob("team/app", &signature).await;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MEDIA_TYPE_IMAGE,
-        "artifactType": "application/vnd.example.signature",
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
-        "layers": [{"mediaType": "application/octet-stream", "digest": layer, "size": signature.len()}],
-        "subject": {"mediaType": MEDIA_TYPE_IMAGE, "digest": image.digest(), "size": image.manifest.len()},
-    });
-    let manifest = manifest.to_string().into_bytes();
+    let Signature { content, layer, manifest } = Signature::of(&image, &home).await;
     home.put_manifest("team/app", &sha256(&manifest), MEDIA_TYPE_IMAGE, &manifest).await.status(201);
     regions.until_level().await;
     regions.cut().await;
@@ -64,7 +52,7 @@ async fn claim_13_a_signature_is_at_the_mirror_with_its_image() {
     assert_eq!(listed["manifests"][0]["digest"], sha256(&manifest).as_str(), "{listed}");
     assert_eq!(listed["manifests"][0]["artifactType"], "application/vnd.example.signature");
     assert_eq!(mirror.manifest("team/app", &sha256(&manifest)).await.status(200).body, manifest);
-    assert_eq!(mirror.blob("team/app", &layer).await.status(200).body, signature);
+    assert_eq!(mirror.blob("team/app", &layer).await.status(200).body, content);
 }
 
 #[tokio::test]

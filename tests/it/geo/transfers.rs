@@ -3,8 +3,8 @@
 use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
-use super::{PATIENCE, Regions, status};
-use crate::harness::{Cluster, Image, Link, Setup, Wan, sha256, until};
+use super::{PATIENCE, Regions, mirror_of_three};
+use crate::harness::{Image, Link, Setup, sha256, until};
 
 const MIB: usize = 1 << 20;
 
@@ -131,22 +131,7 @@ async fn a_part_of_what_has_not_arrived_is_streamed_too() {
 #[tokio::test]
 async fn claim_6_pullers_of_every_replica_of_a_mirror_cost_one_transfer() {
     let home = Setup::filesystem().start().await;
-    let wan = Wan::to(home.address(), Link::SHORT).await;
-    let token = home.command("mirror token test").succeeds().await;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("token");
-    std::fs::write(&file, token).expect("the token's file");
-    let setup = || {
-        let setup = Setup::filesystem().flag("--upstream", &wan.endpoint());
-        setup.flag("--upstream-token-file", &file.display().to_string())
-    };
-    let mirror = Cluster::start(3, setup).await;
-    for replica in &mirror.replicas {
-        until("it has heard of home", PATIENCE, async || {
-            (status(replica).await["mirror"]["home_is_there"] == true).then_some(())
-        })
-        .await;
-    }
+    let (wan, mirror, _folder) = mirror_of_three(&home, "mirror token test").await;
     wan.change(Link::new(20, 8 << 20));
     let image = Image::random(1, &[24 * MIB]);
     let before = wan.carried_back();

@@ -2,10 +2,8 @@
 
 use serde_json::json;
 
-use super::{PATIENCE, Regions, newest, writing_mirror_of};
-use crate::harness::{
-    Client, Image, Link, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, Reply, Setup, random_bytes, sha256, until,
-};
+use super::{PATIENCE, Regions, Signature, newest, writing_mirror_of};
+use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, MEDIA_TYPE_INDEX, Reply, Setup, sha256, until};
 
 const MIB: usize = 1 << 20;
 
@@ -200,24 +198,13 @@ async fn claim_13_a_signature_that_is_attached_at_the_mirror_is_listed_in_both_r
     let image = Image::random(1, &[1_000]);
     home.push_image("team/app", "v1", &image).await;
     regions.until_level().await;
-    let signature = random_bytes(9, 300);
-    let config = mirror.push_blob("team/app", b"{}").await;
-    let layer = mirror.push_blob("team/app", &signature).await;
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": MEDIA_TYPE_IMAGE,
-        "artifactType": "application/vnd.example.signature",
-        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
-        "layers": [{"mediaType": "application/octet-stream", "digest": layer, "size": signature.len()}],
-        "subject": {"mediaType": MEDIA_TYPE_IMAGE, "digest": image.digest(), "size": image.manifest.len()},
-    });
-    let manifest = manifest.to_string().into_bytes();
+    let Signature { content, layer, manifest } = Signature::of(&image, &mirror).await;
     let put = mirror.put_manifest("team/app", &sha256(&manifest), MEDIA_TYPE_IMAGE, &manifest).await.status(201);
     assert_eq!(put.header("oci-subject"), Some(image.digest().as_str()));
     for client in [&mirror, &home] {
         let listed = client.get(&format!("/v2/team/app/referrers/{}", image.digest())).send().await.status(200).json();
         assert_eq!(listed["manifests"][0]["digest"], sha256(&manifest).as_str(), "{listed}");
-        assert!(client.blob("team/app", &layer).await.status(200).body == signature);
+        assert!(client.blob("team/app", &layer).await.status(200).body == content);
     }
 }
 

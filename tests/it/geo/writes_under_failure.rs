@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{PATIENCE, Regions, status};
-use crate::harness::{Client, Cluster, Image, Link, MEDIA_TYPE_IMAGE, Reply, Setup, Wan, sha256, until};
+use super::{PATIENCE, Regions, mirror_of_three};
+use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, Reply, Setup, sha256, until};
 
 const MIB: usize = 1 << 20;
 
@@ -114,31 +114,10 @@ async fn a_link_that_breaks_again_and_again_costs_a_push_what_was_in_flight() {
     regions.home.client().pull_image("team/app", "v1", &image).await;
 }
 
-/// A mirror of three replicas, and a link to its home.
-async fn mirror_of_three(home: &crate::harness::Roadstead) -> (Wan, Cluster, tempfile::TempDir) {
-    let wan = Wan::to(home.address(), Link::SHORT).await;
-    let token = home.command("mirror token test --writes").succeeds().await;
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("token");
-    std::fs::write(&file, token).expect("the token's file");
-    let setup = || {
-        let setup = Setup::filesystem().flag("--upstream", &wan.endpoint());
-        setup.flag("--upstream-token-file", &file.display().to_string())
-    };
-    let mirror = Cluster::start(3, setup).await;
-    for replica in &mirror.replicas {
-        until("it has heard of home", PATIENCE, async || {
-            (status(replica).await["mirror"]["home_is_there"] == true).then_some(())
-        })
-        .await;
-    }
-    (wan, mirror, folder)
-}
-
 #[tokio::test]
 async fn p3_a_push_through_any_replica_of_a_mirror_is_seen_through_every_other_once_it_is_answered() {
     let home = Setup::filesystem().start().await;
-    let (_wan, mirror, _folder) = mirror_of_three(&home).await;
+    let (_wan, mirror, _folder) = mirror_of_three(&home, "mirror token test --writes").await;
     for round in 0..9_usize {
         let image = Image::random(round as u64, &[1_000, 70_000]);
         // Each blob by way of another replica, as behind a balancer.
@@ -157,7 +136,7 @@ async fn p3_a_push_through_any_replica_of_a_mirror_is_seen_through_every_other_o
 #[tokio::test]
 async fn p2_a_replica_of_a_mirror_killed_in_the_middle_of_a_push_loses_nothing_of_it() {
     let home = Setup::filesystem().start().await;
-    let (wan, mut mirror, _folder) = mirror_of_three(&home).await;
+    let (wan, mut mirror, _folder) = mirror_of_three(&home, "mirror token test --writes").await;
     let size = 40 * MIB;
     let image = Image::random(1, &[size]);
     wan.change(Link::new(20, 12 << 20));

@@ -8,29 +8,53 @@ use crate::state::keyspace::{CURSOR, INBOX, INBOX_BY_AGE, REGION};
 use crate::state::rows::{CursorRow, RegionRow};
 use crate::{
     Arrival, ClusterId, Command, FenceRegion, FenceRegionRefused, Fenced, Position, PromoteRegion,
-    PromoteRegionRefused, Promotion, QueryError,
+    PromoteRegionRefused, Promotion, QueryError, RegionEpoch,
 };
 
 impl Command {
     /// Whether it changes what clients see because a client asked for it: what only a home takes. Those by which bytes
     /// come and go are among them, since their last one links a blob.
     const fn is_of_a_client(&self) -> bool {
-        matches!(
-            self,
+        // Named one by one, so that nobody adds a command without saying on which side of a fence it is.
+        match self {
             Self::OpenUpload(_)
-                | Self::ClaimUpload(_)
-                | Self::BeginMultipart(_)
-                | Self::CheckpointUpload(_)
-                | Self::BeginCompletion(_)
-                | Self::FinishUpload(_)
-                | Self::LinkBlob(_)
-                | Self::MountBlob(_)
-                | Self::UnlinkBlob(_)
-                | Self::PutManifest(_)
-                | Self::TagManifest(_)
-                | Self::DeleteManifest(_)
-                | Self::DeleteTag(_)
-        )
+            | Self::ClaimUpload(_)
+            | Self::BeginMultipart(_)
+            | Self::CheckpointUpload(_)
+            | Self::BeginCompletion(_)
+            | Self::FinishUpload(_)
+            | Self::LinkBlob(_)
+            | Self::MountBlob(_)
+            | Self::UnlinkBlob(_)
+            | Self::PutManifest(_)
+            | Self::TagManifest(_)
+            | Self::DeleteManifest(_)
+            | Self::DeleteTag(_) => true,
+            Self::ReserveKeys(_)
+            | Self::CancelUpload(_)
+            | Self::ExpireUploads(_)
+            | Self::CondemnKeys(_)
+            | Self::ForgetKeys(_)
+            | Self::TouchBlob(_)
+            | Self::CollectBlobs(_)
+            | Self::AllocateNode(_)
+            | Self::BeginHistory(_)
+            | Self::SetQuarantine(_)
+            | Self::NameFirstVolume(_)
+            | Self::AnnounceLevel(_)
+            | Self::ReceiveChanges(_)
+            | Self::ReceiveSnapshot(_)
+            | Self::ResolveManifest(_)
+            | Self::ForsakeBlob(_)
+            | Self::AdvanceInbox(_)
+            | Self::AdmitMirror(_)
+            | Self::DismissMirror(_)
+            | Self::MendManifest(_)
+            | Self::LandBlob(_)
+            | Self::AdmitWriter(_)
+            | Self::FenceRegion(_)
+            | Self::PromoteRegion(_) => false,
+        }
     }
 }
 
@@ -40,14 +64,20 @@ impl Apply<'_> {
         if !command.is_of_a_client() {
             return Ok(None);
         }
-        let by = self.rows.get(REGION, ())?.filter(|row| !row.is_home).map(|row| row.epoch);
-        let by = if self.is_mirror()? { None } else { by };
-        Ok(by.map(|by| FenceRegionRefused::IsFenced { by }))
+        Ok(self.fence()?.map(|by| FenceRegionRefused::IsFenced { by }))
+    }
+
+    /// Another region's epoch, if this one was home before it.
+    fn fence(&self) -> Result<Option<RegionEpoch>, QueryError> {
+        match self.rows.get(REGION, ())? {
+            Some(RegionRow { is_home: false, epoch, .. }) if !self.is_mirror()? => Ok(Some(epoch)),
+            _ => Ok(None),
+        }
     }
 
     /// Whether this region was home and knows of another one: its feed stands still.
     pub(super) fn is_fenced(&self) -> Result<bool, QueryError> {
-        Ok(self.rows.get(REGION, ())?.is_some_and(|row| !row.is_home) && !self.is_mirror()?)
+        Ok(self.fence()?.is_some())
     }
 
     pub(super) fn fence_region(&mut self, operation: FenceRegion) -> Result<Fenced, Halt<FenceRegionRefused>> {
