@@ -80,7 +80,7 @@ pub struct FileRange {
 
 /// Bytes of a [`FileRange`] at most: about what the kernel takes at once of a socket's data (`tcp_wmem`), so that each
 /// costs one system call or two and no turn of the threads; and what the disk works ahead of a reader.
-pub const MAX_FILE_RANGE: usize = 4 << 20;
+pub const MAX_FILE_RANGE: usize = 8 << 20;
 
 /// The bytes of an object as stretches of files, in order.
 pub type FileStream = BoxStream<'static, Result<FileRange, BlobError>>;

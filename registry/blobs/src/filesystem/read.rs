@@ -65,16 +65,52 @@ struct Chunk {
     len: usize,
 }
 
+/// Where a file may be looked for.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// Only in memory, for a thread that must not wait: what the disk would have to be asked for is an error.
+    Memory,
+    Disk,
+}
+
+impl Reach {
+    fn open(self, path: &Path) -> io::Result<File> {
+        match self {
+            Self::Memory => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                Ok(openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED)?.into())
+            }
+            Self::Disk => File::open(path),
+        }
+    }
+
+    fn read(self, file: &File, len: u64) -> io::Result<String> {
+        match self {
+            Self::Memory => {
+                let mut text = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+                let read = preadv2(file, &mut [IoSliceMut::new(&mut text)], 0, ReadWriteFlags::NOWAIT)?;
+                text.truncate(read);
+                String::from_utf8(text).map_err(io::Error::other)
+            }
+            Self::Disk => io::read_to_string(file),
+        }
+    }
+}
+
 /// Looks for the object at `path`.
 pub(super) fn open(path: &Path) -> Result<Option<Opened>, BlobError> {
-    let file = match File::open(path) {
+    open_within(Reach::Disk, path)
+}
+
+fn open_within(reach: Reach, path: &Path) -> Result<Option<Opened>, BlobError> {
+    let file = match reach.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("open", path)(error)),
     };
     let metadata = file.metadata().map_err(failed("inspect", path))?;
     if metadata.is_dir() {
-        return open_parts(path);
+        return open_parts(reach, path);
     }
     let modified = metadata.modified().map_err(failed("inspect", path))?;
     let source = Arc::new(Source { path: path.to_owned(), file: OnceLock::from(Arc::new(file)) });
@@ -82,12 +118,12 @@ pub(super) fn open(path: &Path) -> Result<Option<Opened>, BlobError> {
     Ok(Some(Opened { size, modified, parts: None, pieces: vec![Piece { size, source }] }))
 }
 
-fn open_parts(path: &Path) -> Result<Option<Opened>, BlobError> {
+fn open_parts(reach: Reach, path: &Path) -> Result<Option<Opened>, BlobError> {
     let index_path = path.join(INDEX);
     let read = || -> io::Result<(String, SystemTime)> {
-        let file = File::open(&index_path)?;
-        let modified = file.metadata()?.modified()?;
-        Ok((io::read_to_string(file)?, modified))
+        let file = reach.open(&index_path)?;
+        let metadata = file.metadata()?;
+        Ok((reach.read(&file, metadata.len())?, metadata.modified()?))
     };
     let (text, modified) = match read() {
         Ok(index) => index,
@@ -110,7 +146,7 @@ fn open_parts(path: &Path) -> Result<Option<Opened>, BlobError> {
 /// object costs one hop to another thread.
 pub(super) async fn stream(path: PathBuf, range: Range<u64>) -> Result<ByteStream, BlobError> {
     let (first, rest) = blocking(move || {
-        let mut rest = chunks(&path, range, CHUNK)?;
+        let mut rest = chunks(Reach::Disk, &path, range, CHUNK)?;
         let first = rest.next().map(|chunk| chunk.read()).transpose()?;
         Ok((first, rest))
     })
@@ -119,19 +155,23 @@ pub(super) async fn stream(path: PathBuf, range: Range<u64>) -> Result<ByteStrea
     Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
 }
 
-/// Opens the object at `path` and tells where `range` of it is.
+/// Opens the object at `path` and tells where `range` of it is. No other thread is woken for what is in memory.
 pub(super) async fn files(path: PathBuf, range: Range<u64>) -> Result<FileStream, BlobError> {
-    let chunks = blocking(move || chunks(&path, range, MAX_FILE_RANGE)).await?;
+    let chunks = match chunks(Reach::Memory, &path, range.clone(), MAX_FILE_RANGE) {
+        Ok(chunks) => chunks,
+        Err(_) => blocking(move || chunks(Reach::Disk, &path, range, MAX_FILE_RANGE)).await?,
+    };
     Ok(stream::iter(chunks).then(Chunk::in_memory).boxed())
 }
 
 /// What makes up `range` of the object at `path`, in chunks of at most `most` bytes.
 fn chunks(
+    reach: Reach,
     path: &Path,
     range: Range<u64>,
     most: usize,
 ) -> Result<impl Iterator<Item = Chunk> + Send + use<>, BlobError> {
-    let opened = open(path)?.ok_or(BlobError::NotFound)?;
+    let opened = open_within(reach, path)?.ok_or(BlobError::NotFound)?;
     if range.end > opened.size {
         let size = opened.size;
         return Err(BlobError::Broken(format!("{} has {size} bytes, not {}", path.display(), range.end)));
@@ -174,9 +214,8 @@ impl Source {
         if let Some(file) = self.file.get() {
             return Some(file);
         }
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = openat2(CWD, &self.path, flags, Mode::empty(), ResolveFlags::CACHED).ok()?;
-        Some(self.file.get_or_init(|| Arc::new(file.into())))
+        let file = Reach::Memory.open(&self.path).ok()?;
+        Some(self.file.get_or_init(|| Arc::new(file)))
     }
 
     fn file(&self) -> Result<&Arc<File>, BlobError> {
