@@ -60,9 +60,13 @@ impl Ports {
         UploadId::new(self.uuid())
     }
 
-    /// The identity of one change.
+    /// The identity of one change: by the wall clock first (RFC 9562, version 7), so that the results which the state
+    /// remembers by it lie together where they were written together. With random names each result of a transaction
+    /// had a page of its own to be copied and written.
     pub(crate) fn command_id(&self) -> CommandId {
-        CommandId(self.uuid().as_u128())
+        let mut bytes = [0; 10];
+        self.entropy.fill(&mut bytes);
+        CommandId(Builder::from_unix_timestamp_millis(self.wall().0, &bytes).into_uuid().as_u128())
     }
 
     /// The identity of this run of the process.
