@@ -184,6 +184,8 @@ async fn a_restore_goes_back_to_an_earlier_sequence_and_collection_spares_what_i
     assert_eq!(reached(&printed), first);
     let refused = anew.offline(&["restore"]).fails().await;
     assert!(refused.contains("has facts in it already") && refused.contains("next: "), "{refused}");
+    let left = anew.offline(&["restore", "--if-empty"]).succeeds().await;
+    assert!(left.contains("has facts in it already: nothing was restored"), "{left}");
     let restored = anew.start().await;
     let client = restored.client();
     assert_eq!(seen(&client).await, expected);

@@ -77,6 +77,9 @@ async fn p12_the_replica_that_is_left_goes_on_and_blank_ones_join_it() {
     assert!(printed.contains("node 3 is the only voter now"), "{printed}");
     let told = survivor.offline(&["recover"]).fails().await;
     assert!(told.contains("is the only voter of its cluster already"), "{told}");
+    // Whoever was interrupted asks the same again.
+    let again = survivor.offline(&["recover", "--yes-i-lose", &lost.id]).succeeds().await;
+    assert!(again.contains("node 3 is the only voter already") && again.contains("nothing is to do"), "{again}");
 
     let Lost { mut cluster, id, image } = lost;
     cluster.replicas[SURVIVOR].restart().await;

@@ -23,6 +23,9 @@ pub(crate) const PART_SIZE: u64 = 1000;
 
 pub(crate) const GRACE: Duration = Duration::from_mins(10);
 
+/// How often a snapshot is due.
+pub(crate) const BACKUP_INTERVAL: Duration = Duration::from_hours(6);
+
 pub(crate) struct World {
     pub(crate) registry: Arc<Registry>,
     pub(crate) store: Arc<FaultyStore<MemoryStore>>,
@@ -128,6 +131,7 @@ fn open(
         max_staleness: Duration::from_hours(1),
         gc_grace: GRACE,
         backup: retention.is_some(),
+        backup_interval: BACKUP_INTERVAL,
         backup_retention: retention.unwrap_or_default(),
         sparse_manifests: false,
         redirect: None,

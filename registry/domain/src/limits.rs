@@ -79,9 +79,9 @@ pub(crate) const SNAPSHOT_BYTES: u64 = 16 << 20;
 /// steady work at one object each 750 ms.
 pub(crate) const SNAPSHOT_SEGMENTS: u64 = 2_000;
 
-/// Or when so much time has passed, if anything was shipped, so that what is older than the retention can go; less where
-/// that is less.
-pub(crate) const SNAPSHOT_AGE: Duration = Duration::from_hours(24);
+/// Or after `backup-interval`, if anything was shipped; so that what is older than the retention can go, after no more than
+/// that, but not for its sake after less than this.
+pub(crate) const LEAST_RETENTION_SNAPSHOT: Duration = Duration::from_hours(1);
 
 /// Segments fetched at once by a restore, each up to [`SEGMENT_BYTES`] and a little.
 pub(crate) const SEGMENTS_AHEAD: usize = 4;

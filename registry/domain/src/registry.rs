@@ -39,6 +39,8 @@ pub struct Options {
     pub gc_grace: Duration,
     /// Whether what is applied is shipped to the store.
     pub backup: bool,
+    /// How often a snapshot is written at least, if anything has changed.
+    pub backup_interval: Duration,
     /// How far back a restore can go.
     pub backup_retention: Duration,
     /// Whether a manifest is stored even if its repository does not hold all blobs that it names.

@@ -84,6 +84,7 @@ impl Place {
             max_staleness: Duration::from_hours(1),
             gc_grace: Duration::from_hours(1),
             backup: false,
+            backup_interval: Duration::MAX,
             backup_retention: Duration::ZERO,
             sparse_manifests: false,
             redirect: None,

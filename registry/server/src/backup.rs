@@ -133,7 +133,7 @@ pub(crate) async fn snapshots(registry: Arc<Registry>, metrics: Arc<Metrics>, st
     loop {
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            _ = looks.tick() => if !leads(&registry) || !registry.snapshot_is_due()? { continue },
+            _ = looks.tick() => if !leads(&registry) || !registry.snapshot_is_due().await? { continue },
             _ = prunes.tick(), if leads(&registry) => {
                 registry.prune_backup().await?;
                 continue;

@@ -352,6 +352,7 @@ fn make_registry(settings: &Settings, metadata: Metadata, store: Arc<dyn BlobSto
         max_staleness: settings.max_staleness,
         gc_grace: settings.gc_grace,
         backup: settings.backup.ships,
+        backup_interval: settings.backup.interval,
         backup_retention: settings.backup.retention,
         sparse_manifests: settings.sparse_manifests,
         upload_expiry: settings.upload_expiry,

@@ -124,7 +124,8 @@ fn restore_command(matches: &ArgMatches) -> anyhow::Result<()> {
     let wanted = if matches.get_flag(RECOVER) {
         Wanted::Recovery
     } else {
-        Wanted::Backup { history: matches.get_one(HISTORY).copied(), until }
+        let (history, if_empty) = (matches.get_one(HISTORY).copied(), matches.get_flag(IF_EMPTY));
+        Wanted::Backup { history, until, if_empty }
     };
     print(&restore::run(&Settings::read(&sources(matches)?)?, wanted)?)
 }
@@ -166,6 +167,7 @@ const SEQUENCE: &str = "sequence";
 const TIME: &str = "time";
 const HISTORY: &str = "history";
 const RECOVER: &str = "recover";
+const IF_EMPTY: &str = "if-empty";
 
 fn command() -> Command {
     Command::new("roadstead")
@@ -245,9 +247,13 @@ fn restore_arguments() -> Command {
         Arg::new(RECOVER).long(RECOVER).action(ArgAction::SetTrue).conflicts_with_all([SEQUENCE, TIME, HISTORY]).help(
             "Needs no backup: hashes every object and puts it into the repository `recovered`, without names and tags",
         );
+    let if_empty =
+        Arg::new(IF_EMPTY).long(IF_EMPTY).action(ArgAction::SetTrue).conflicts_with(RECOVER).help(
+            "Does nothing, and ends well, where the data folder has facts already: for what runs it again and again",
+        );
     Command::new("restore")
         .about("Makes the metadata of a new data folder out of what is in the blob store")
-        .args([sequence, time, history, recover])
+        .args([sequence, time, history, recover, if_empty])
         .args(storage_arguments())
 }
 

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use roadstead_blobs::BlobStore;
 use roadstead_domain::{Place, claim_store, kept, rfc3339, store_owner};
-use roadstead_metadata::{Ancestor, ClusterId, History, Holding, LogTime, QueryError, Survivor, SurvivorError};
+use roadstead_metadata::{
+    Ancestor, ClusterId, History, Holding, Identity, LogTime, QueryError, Survivor, SurvivorError,
+};
 use tokio::runtime::Builder;
 use uuid::Uuid;
 
@@ -37,7 +39,16 @@ pub(crate) fn run(settings: &Settings, confirmed: Option<&str>) -> anyhow::Resul
 
 async fn recover(settings: &Settings, confirmed: Option<&str>) -> anyhow::Result<String> {
     let folder = settings.data.join("metadata");
-    let survivor = Survivor::open(&folder).await.map_err(|error| unusable(&folder, error))?;
+    let survivor = match Survivor::open(&folder).await {
+        // It was interrupted after it had done it, or whoever asks has not seen its end, and asks again.
+        Err(SurvivorError::Alone(Identity { node, cluster })) if is_another(cluster, confirmed) => {
+            return Ok(format!(
+                "node {node} is the only voter already, of the cluster {}: nothing is to do\n",
+                uuid(cluster)
+            ));
+        }
+        opened => opened.map_err(|error| unusable(&folder, error))?,
+    };
     let store = boot::open_store(settings).await?;
     let holding = survivor.holding().clone();
     check_store(&*store, &holding).await?;
@@ -51,6 +62,11 @@ async fn recover(settings: &Settings, confirmed: Option<&str>) -> anyhow::Result
     let identity = survivor.go_on_alone(next, &history).await.map_err(|error| unusable(&folder, error))?;
     let claimed = claim_store(&*store, &history).await.map_err(|error| error.to_string());
     Ok(result(&holding, identity.cluster, claimed))
+}
+
+/// Whether the cluster that was to be given up is one that a replica has left behind.
+fn is_another(own: ClusterId, given_up: Option<&str>) -> bool {
+    given_up.is_some_and(|given_up| given_up != uuid(own))
 }
 
 /// What the facts go on as. Those of a cluster that never came to name its history begin one.

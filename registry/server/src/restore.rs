@@ -31,7 +31,12 @@ const PROGRESS: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted {
     /// A backup.
-    Backup { history: Option<Uuid>, until: Until },
+    Backup {
+        history: Option<Uuid>,
+        until: Until,
+        /// Whether facts that are there already are as good.
+        if_empty: bool,
+    },
     /// Whatever content there is.
     Recovery,
 }
@@ -137,11 +142,15 @@ pub(crate) fn run(settings: &Settings, wanted: Wanted) -> anyhow::Result<String>
         let store = boot::open_store(settings).await?;
         let ports = boot::ports();
         match wanted {
-            Wanted::Backup { history, until } => {
+            Wanted::Backup { history, until, if_empty } => {
                 let options = RestoreOptions { folder: folder.clone(), history, until };
-                let restored = run_restore(Arc::clone(&store), &ports, &options).await;
-                let restored = restored.map_err(|error| failed(&error).because(error))?;
-                Ok(restored_text(&restored, &folder))
+                match run_restore(Arc::clone(&store), &ports, &options).await {
+                    Ok(restored) => Ok(restored_text(&restored, &folder)),
+                    Err(error @ RestoreError::NotEmpty(_)) if if_empty => {
+                        Ok(format!("{error}: nothing was restored\n"))
+                    }
+                    Err(error) => Err(failed(&error).because(error)),
+                }
             }
             Wanted::Recovery => {
                 let progress = Progress::default();

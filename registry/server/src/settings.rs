@@ -29,12 +29,12 @@ use reader::{Noted, Reader};
 pub(crate) use sources::{CONFIG_VARIABLE, Sources};
 pub(crate) use table::{ALL, DATA, JoinAs, Listed, LogFormat, Preset, Section};
 use table::{
-    ANONYMOUS_PULL, BACKUP, BACKUP_RETENTION, BLOB_SERVING, BLOBS, BODY_IDLE_TIMEOUT, CLUSTER_CA, CLUSTER_CERTIFICATE,
-    CLUSTER_KEY, CLUSTER_SECRET_FILE, DISK_RESERVE, GC_GRACE, HTPASSWD, INSECURE_HTTP, JOIN, JOIN_AS, LISTEN,
-    LOG_FORMAT, LOG_LEVEL, MAX_STALENESS, MAX_UPLOADS, MEMORY_BUDGET, PART_SIZE, PEER_ADDRESS, PEER_LISTEN,
-    REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE, S3_PREFIX, S3_PUBLIC_ENDPOINT, S3_REGION,
-    SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE, ServingChoice, StorageChoice, TLS,
-    TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_RATE,
+    ANONYMOUS_PULL, BACKUP, BACKUP_INTERVAL, BACKUP_RETENTION, BLOB_SERVING, BLOBS, BODY_IDLE_TIMEOUT, CLUSTER_CA,
+    CLUSTER_CERTIFICATE, CLUSTER_KEY, CLUSTER_SECRET_FILE, DISK_RESERVE, GC_GRACE, HTPASSWD, INSECURE_HTTP, JOIN,
+    JOIN_AS, LISTEN, LOG_FORMAT, LOG_LEVEL, MAX_STALENESS, MAX_UPLOADS, MEMORY_BUDGET, PART_SIZE, PEER_ADDRESS,
+    PEER_LISTEN, REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE, S3_PREFIX, S3_PUBLIC_ENDPOINT,
+    S3_REGION, SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE, ServingChoice, StorageChoice,
+    TLS, TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_RATE,
     UPSTREAM_TOKEN_FILE,
 };
 
@@ -130,10 +130,11 @@ pub(crate) enum Login {
     },
 }
 
-/// Whether what changes is shipped to the blob store, and how far back a restore can go.
+/// Whether what changes is shipped to the blob store, how often it is written as a whole, and how far back a restore can go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Backup {
     pub ships: bool,
+    pub interval: Duration,
     pub retention: Duration,
 }
 
@@ -503,8 +504,9 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
 
 fn backup(reader: &mut Reader<'_>) -> Result<Backup, Noted> {
     let ships = reader.one(&BACKUP);
+    let interval = reader.one(&BACKUP_INTERVAL);
     let retention = reader.one(&BACKUP_RETENTION);
-    Ok(Backup { ships: ships?, retention: retention? })
+    Ok(Backup { ships: ships?, interval: interval?, retention: retention? })
 }
 
 fn logs(reader: &mut Reader<'_>) -> Result<Logs, Noted> {

@@ -30,6 +30,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -72,12 +73,19 @@ pub(crate) struct Backup {
     waiting: Mutex<Option<Instant>>,
     /// Held while a snapshot is being written.
     snapshotting: tokio::sync::Mutex<()>,
+    /// That the last one that was to be written was not.
+    snapshot_failed: AtomicBool,
 }
 
 impl Registry {
     /// How far the backup is; `None` before the store has been looked at.
     pub fn shipped(&self) -> Option<Shipped> {
         *self.backup.shipped.borrow()
+    }
+
+    /// Whether what is applied is shipped to the store, by the replica that leads.
+    pub fn backs_up(&self) -> bool {
+        self.options.backup
     }
 
     /// How long the oldest entry has been waiting that is not in the store: nothing, where all of them are.

@@ -41,7 +41,12 @@ impl Registry {
     }
 
     /// When a snapshot was taken, from its header unless that is known.
-    async fn snapshot_place(&self, history: Uuid, inventory: &mut Inventory, entries: u64) -> Result<Place, Fault> {
+    pub(super) async fn snapshot_place(
+        &self,
+        history: Uuid,
+        inventory: &mut Inventory,
+        entries: u64,
+    ) -> Result<Place, Fault> {
         if let Some(place) = inventory.snapshots.get(&entries).and_then(|snapshot| snapshot.place) {
             return Ok(place);
         }

@@ -7,6 +7,7 @@
 //! So at most three parts are in memory, whatever the size of the facts; one that fits into a part is a plain object.
 
 use std::io::{self, Write};
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use roadstead_blobs::{BlobError, BlobStore};
@@ -23,7 +24,7 @@ use super::inventory::{Inventory, KnownSnapshot};
 use super::restore::blocking;
 use super::ship::ShipError;
 use crate::fault::Fault;
-use crate::limits::{SNAPSHOT_AGE, SNAPSHOT_BYTES, SNAPSHOT_PART, SNAPSHOT_SEGMENTS};
+use crate::limits::{LEAST_RETENTION_SNAPSHOT, SNAPSHOT_BYTES, SNAPSHOT_PART, SNAPSHOT_SEGMENTS};
 use crate::registry::Registry;
 
 /// A snapshot that is in the store.
@@ -40,22 +41,50 @@ pub struct SnapshotTaken {
 }
 
 impl Registry {
-    /// Whether what has been shipped since the last snapshot is so much that a restore would take long with it.
-    pub fn snapshot_is_due(&self) -> Result<bool, Fault> {
+    /// Whether something was shipped since the last snapshot, and that is so long ago, or it is so much, that another one is
+    /// due.
+    pub async fn snapshot_is_due(&self) -> Result<bool, Fault> {
         let Some(history) = self.owned_history() else { return Ok(false) };
-        let inventory = self.backup.inventory.lock().clone();
-        let Some(inventory) = inventory.filter(|inventory| inventory.segments > 0) else { return Ok(false) };
-        let newest = inventory.newest().map(|(_, snapshot)| snapshot);
-        let since = newest.and_then(|snapshot| snapshot.place).map_or(history.begun, |place| place.time);
-        let age = SNAPSHOT_AGE.min(self.options.backup_retention).max(SNAPSHOT_AGE / 24);
-        let bytes = newest.map_or(0, |snapshot| snapshot.size).max(SNAPSHOT_BYTES);
-        Ok(inventory.bytes >= bytes
+        let known = self.backup.inventory.lock().clone();
+        let Some(mut inventory) = known else { return Ok(false) };
+        // Another replica may have written the newest one: when, its header says.
+        let (since, size) = match inventory.newest() {
+            Some((entries, snapshot)) => {
+                (self.snapshot_place(history.id, &mut inventory, entries).await?.time, snapshot.size)
+            }
+            None => (history.begun, 0),
+        };
+        if inventory.segments == 0 {
+            return Ok(false);
+        }
+        let age = self.options.backup_interval.min(self.options.backup_retention.max(LEAST_RETENTION_SNAPSHOT));
+        Ok(inventory.bytes >= size.max(SNAPSHOT_BYTES)
             || inventory.segments >= SNAPSHOT_SEGMENTS
             || since < self.ports.before(&self.metadata, age))
     }
 
+    /// The newest snapshot, if it is known when it was taken: by the replica that writes the backup, a moment after it has
+    /// come to lead.
+    pub fn newest_snapshot(&self) -> Option<SnapshotTaken> {
+        let history = self.owned_history()?.id;
+        let (entries, KnownSnapshot { size, place }) = self.backup.inventory.lock().as_ref()?.newest()?;
+        let key = ObjectKey::snapshot(history, entries.saturating_sub(1));
+        Some(SnapshotTaken { key, size, entries, place: place? })
+    }
+
+    /// Whether the last snapshot that was to be written was not.
+    pub fn snapshot_failed(&self) -> bool {
+        self.backup.snapshot_failed.load(Ordering::Relaxed)
+    }
+
     /// Writes all facts as they are now to the store.
     pub async fn take_snapshot(&self) -> Result<SnapshotTaken, ShipError> {
+        let taken = self.write_snapshot().await;
+        self.backup.snapshot_failed.store(taken.is_err(), Ordering::Relaxed);
+        taken
+    }
+
+    async fn write_snapshot(&self) -> Result<SnapshotTaken, ShipError> {
         let _turn = self.backup.snapshotting.lock().await;
         let history = self.owned_history().ok_or(ShipError::NotOwner)?.id;
         self.inventory(history).await?;

@@ -8,7 +8,7 @@ use roadstead_metadata::Until;
 use roadstead_oci::{Manifest, MediaType, ObjectKind, Page};
 
 use super::*;
-use crate::fixture::{self, World, bytes, repository, sha256, sized};
+use crate::fixture::{self, BACKUP_INTERVAL, World, bytes, repository, sha256, sized};
 use crate::{Identity, Precondition};
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -153,6 +153,49 @@ async fn a_restore_goes_back_to_an_earlier_sequence_or_time() {
             assert_eq!(seen(&anew).await, expected, "{until:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_due_after_the_interval_if_anything_has_changed() {
+    let mut world = World::with_backup(Some(DAY)).await;
+    let is_due = async |world: &World| world.registry.snapshot_is_due().await.unwrap();
+    world.registry.claim_store().await.unwrap();
+    push(&world, 1).await;
+    ship_all(&world).await.unwrap();
+    assert!(!is_due(&world).await, "it has just begun");
+    world.clock.advance(BACKUP_INTERVAL + HOUR);
+    assert!(is_due(&world).await);
+    let taken = world.registry.take_snapshot().await.unwrap();
+    assert_eq!(world.registry.newest_snapshot(), Some(taken.clone()));
+    world.clock.advance(BACKUP_INTERVAL + HOUR);
+    assert!(!is_due(&world).await, "nothing has changed");
+    push(&world, 2).await;
+    ship_all(&world).await.unwrap();
+    assert!(is_due(&world).await);
+
+    // Another process finds when the newest one was taken.
+    let taken = world.registry.take_snapshot().await.unwrap();
+    world.restart();
+    world.registry.claim_store().await.unwrap();
+    push(&world, 3).await;
+    ship_all(&world).await.unwrap();
+    assert_eq!(world.registry.newest_snapshot(), None);
+    assert!(!is_due(&world).await, "there is one of a moment ago");
+    assert_eq!(world.registry.newest_snapshot(), Some(taken));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_could_not_be_written_is_told_until_one_is() {
+    let world = World::with_backup(Some(DAY)).await;
+    world.registry.claim_store().await.unwrap();
+    push(&world, 1).await;
+    ship_all(&world).await.unwrap();
+    assert!(!world.registry.snapshot_failed());
+    world.store.inject(Operation::CreateMultipart, away());
+    world.registry.take_snapshot().await.expect_err("the store is away");
+    assert!(world.registry.snapshot_failed());
+    world.registry.take_snapshot().await.expect("the store is back");
+    assert!(!world.registry.snapshot_failed());
 }
 
 /// A process that dies, or is cut off, at any call to the store, before or after that had its effect.

@@ -50,8 +50,8 @@ pub enum SurvivorError {
     #[error("the replica in {0} was never a member of a cluster")]
     NoMember(PathBuf),
     /// It is alone already.
-    #[error("node {0} is the only voter of its cluster already")]
-    Alone(u64),
+    #[error("node {node} is the only voter of its cluster already", node = .0.node)]
+    Alone(Identity),
     /// Its word never counted, so that it may lack anything.
     #[error("node {0} has no vote in its cluster: it may lack what was acknowledged long ago")]
     Learner(u64),
@@ -138,7 +138,7 @@ impl Survivor {
             return Err(SurvivorError::Learner(identity.node));
         }
         if voters.len() == 1 {
-            return Err(SurvivorError::Alone(identity.node));
+            return Err(SurvivorError::Alone(identity));
         }
         let (position, time, history) = try_on(&state, &unapplied)?;
         let committed = log.read_committed().await?.max(applied);

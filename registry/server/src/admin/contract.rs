@@ -71,6 +71,7 @@ fn golden_answers() {
     check("mirror-token-request.json", &Mint { writes: true });
     check("mirror-token.json", &Minted { name: "eu".to_owned(), token: format!("rsm_{}", "0".repeat(64)) });
     check("mirror-dismissed.json", &Dismissed { name: "eu".to_owned(), dismissed: true });
+    check("status-with-a-backup.json", &status::tests::status_with_a_backup());
     check("status-of-a-mirror.json", &status::tests::status_of_a_mirror());
     check("region.json", &region::tests::promoted());
     check("promotion-outlook.json", &region::tests::outlook());

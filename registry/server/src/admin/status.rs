@@ -8,6 +8,7 @@ use roadstead_metadata::{ClusterId, Identity, Level, Role};
 use serde::{Deserialize, Serialize};
 
 use super::api::Admin;
+use super::backup::{self, BackupState, Taken};
 use super::client::{Client, block_on};
 use super::members::uuid;
 use super::region::{self, RegionView};
@@ -33,6 +34,9 @@ pub(super) struct Status {
     pub uploads_open: u64,
     pub memory_budget: Memory,
     pub blob_store: Store,
+    /// If this replica writes the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupState>,
     /// If this is a mirror.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<MirrorLag>,
@@ -139,6 +143,7 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
         uploads_open: query.uploads_open()?,
         memory_budget: Memory { used_bytes: registry.budget().used(), total_bytes: registry.budget().total() },
         blob_store: Store { is_there: admin.store_contact.is_there() },
+        backup: backup::state(registry),
         mirror: admin
             .mirror
             .as_ref()
@@ -195,7 +200,7 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 
 fn text(status: &Status) -> String {
     let Status { version, url, readiness, cluster, node, level, raft, changes, .. } = status;
-    let Status { uploads_open, memory_budget, blob_store, mirror, region, .. } = status;
+    let Status { uploads_open, memory_budget, blob_store, backup, mirror, region, .. } = status;
     let store = if blob_store.is_there { "answers" } else { "does not answer; what is cached is served, pushes wait" };
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
@@ -221,6 +226,7 @@ fn text(status: &Status) -> String {
         ("blob store", store.to_owned()),
         ("memory", format!("{used} of {total} for content in transit")),
     ];
+    rows.extend(backup.as_ref().map(|backup| ("backup", backup_row(backup))));
     if let Some(mirror) = mirror {
         rows.push(("mirror of", mirror_row(mirror)));
         rows.push(("lag", lag_row(mirror)));
@@ -228,6 +234,19 @@ fn text(status: &Status) -> String {
     rows.extend(region.as_ref().map(|region| ("region", region_row(region))));
     rows.extend(raft.fatal.iter().map(|reason| ("stopped", reason.clone())));
     columns(&rows)
+}
+
+fn backup_row(BackupState { lag_seconds, snapshot, snapshot_failed }: &BackupState) -> String {
+    let shipped = match lag_seconds {
+        0.0 => "every change is in it".to_owned(),
+        seconds => format!("changes have been waiting for {seconds:.1} s"),
+    };
+    let snapshot = match snapshot {
+        Some(Taken { sequence, time, .. }) => format!("; snapshot of change {sequence} ({time})"),
+        None => "; no snapshot yet".to_owned(),
+    };
+    let failed = if *snapshot_failed { "; the last snapshot could not be written: see the log" } else { "" };
+    format!("{shipped}{snapshot}{failed}")
 }
 
 fn region_row(region: &RegionView) -> String {
@@ -294,9 +313,22 @@ pub(super) mod tests {
             uploads_open: 2,
             memory_budget: Memory { used_bytes: 8 << 20, total_bytes: 128 << 20 },
             blob_store: Store { is_there: true },
+            backup: None,
             mirror: None,
             region: None,
         }
+    }
+
+    pub(crate) fn status_with_a_backup() -> Status {
+        let snapshot = Taken {
+            sequence: 51,
+            time: "2026-07-01T12:00:00.000Z".to_owned(),
+            key: "meta/00000000-0000-0000-0000-000000000005/snapshot-000000000099".to_owned(),
+            bytes: 20_480,
+            index: 99,
+        };
+        let backup = BackupState { lag_seconds: 0.25, snapshot: Some(snapshot), snapshot_failed: false };
+        Status { backup: Some(backup), ..status() }
     }
 
     pub(crate) fn status_of_a_mirror() -> Status {
@@ -323,6 +355,21 @@ pub(super) mod tests {
         mirror of    https://registry.example.com
         lag          1.2 s; 3 changes; 2 blobs with 1.5 MiB
         ");
+    }
+
+    #[test]
+    fn the_backup_says_how_far_it_is() {
+        let row = |backup: &BackupState| backup_row(backup);
+        let mut backup = status_with_a_backup().backup.unwrap();
+        assert_eq!(
+            row(&backup),
+            "changes have been waiting for 0.2 s; snapshot of change 51 (2026-07-01T12:00:00.000Z)"
+        );
+        backup = BackupState { lag_seconds: 0.0, snapshot: None, snapshot_failed: true };
+        assert_eq!(
+            row(&backup),
+            "every change is in it; no snapshot yet; the last snapshot could not be written: see the log"
+        );
     }
 
     #[test]

@@ -676,6 +676,18 @@ pub(crate) static BACKUP: Setting<Switch> = Setting {
     ),
 };
 
+pub(crate) static BACKUP_INTERVAL: Setting<Span> = Setting {
+    kind: Span { least: seconds(60), most: seconds(3_650 * DAY) },
+    about: About::new(
+        "backup-interval",
+        Section::Backup,
+        "TIME",
+        Preset::Text("24h"),
+        "How often a snapshot of all facts is written there at least, if anything has changed: a restore reads the newest one, \
+         and every change since.",
+    ),
+};
+
 pub(crate) static BACKUP_RETENTION: Setting<Span> = Setting {
     kind: Span { least: Duration::ZERO, most: seconds(3_650 * DAY) },
     about: About::new(
@@ -698,7 +710,7 @@ pub(crate) static LOG_LEVEL: Setting<LogFilter> = Setting {
 };
 
 /// All of them, in the order in which people read them.
-pub(crate) static ALL: [&dyn Listed; 48] = [
+pub(crate) static ALL: [&dyn Listed; 49] = [
     &LISTEN,
     &DATA,
     &STORAGE,
@@ -744,6 +756,7 @@ pub(crate) static ALL: [&dyn Listed; 48] = [
     &UPSTREAM_CA_FILE,
     &UPSTREAM_RATE,
     &BACKUP,
+    &BACKUP_INTERVAL,
     &BACKUP_RETENTION,
     &LOG_FORMAT,
     &LOG_LEVEL,

@@ -221,6 +221,7 @@ fn registry_options() -> Options {
         max_staleness: MAX_STALENESS,
         gc_grace: GRACE,
         backup: false,
+        backup_interval: Duration::MAX,
         backup_retention: Duration::ZERO,
         sparse_manifests: false,
         redirect: None,
