@@ -9,6 +9,7 @@
 
 #![allow(unreachable_pub, reason = "the schema's derive makes a public type beside each")]
 
+mod backup;
 mod bootstrap;
 mod definition;
 mod expose;
@@ -20,6 +21,7 @@ mod status;
 mod storage;
 mod tls;
 
+pub use backup::{Backup, BackupStatus};
 pub use bootstrap::{Bootstrap, Restore};
 pub use definition::{definition, yaml};
 pub use expose::{Expose, Gateway, GatewayTls, Ingress, ParentRef, Service, ServiceType};

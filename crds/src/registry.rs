@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Bootstrap, Expose, Frontends, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resources, SecretRef, Storage,
-    Tls, Upstream,
+    Backup, Bootstrap, Expose, Frontends, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resources, SecretRef,
+    Storage, Tls, Upstream,
 };
 
 /// An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.
@@ -80,6 +80,10 @@ pub struct RegistrySpec {
     /// What it begins with, when there are no volumes yet: nothing, or what is in the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
+
+    /// How often all of it is written to the bucket, and how far back a restore can go. Without it, each day, and a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
 
     /// How clients reach it: HTTPS with a certificate of the operator's making unless said otherwise.
     #[serde(default)]

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{FrontendsStatus, MirrorStatus, UpstreamStatus};
+use crate::{BackupStatus, FrontendsStatus, MirrorStatus, UpstreamStatus};
 
 /// What is so.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct RegistryStatus {
     pub observed_generation: Option<i64>,
 
     /// `Ready`: clients are served. `Progressing`: something is being changed. `QuorumHealthy`: enough voters agree.
-    /// `Paused`: nothing is changed. `UpstreamInSync`, of a mirror: it shows what home has. `MirrorsJoined`, of a home: each of
+    /// `Paused`: nothing is changed. `BackedUp`: what is acknowledged is in the bucket. `UpstreamInSync`, of a mirror: it shows what home has. `MirrorsJoined`, of a home: each of
     /// its mirrors can follow it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -50,6 +50,13 @@ pub struct RegistryStatus {
     #[schemars(length(max = 320))]
     pub endpoint: Option<String>,
 
+    /// With `expose.service.type: NodePort`, where others reach it: the port of the Service on nodes that replicas run on. All other
+    /// nodes have it, too; the certificate is for these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 7), inner(length(max = 64)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub node_endpoints: Vec<String>,
+
     /// The ConfigMap whose `ca.crt` clients trust.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<ObjectRef>,
@@ -61,6 +68,10 @@ pub struct RegistryStatus {
     /// The replicas' agreement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consensus: Option<Consensus>,
+
+    /// The newest snapshot that is in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupStatus>,
 
     /// Of a mirror: what is seen of its home.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::SecretRef;
 
 /// How clients reach it.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("(self.provider == 'Secret') == has(self.secretRef)", "`secretRef` must be set with `provider: Secret`, and only then"))]
 #[x_kube(validation = ("self.provider in ['SelfSigned', 'CertManager'] || !has(self.names) || size(self.names) == 0", "`names` must be empty unless `provider` is `SelfSigned` or `CertManager`: a given certificate has its own names"))]
@@ -26,6 +26,14 @@ pub struct Tls {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerRef>,
 
+    /// With `SelfSigned`, once the CA is replaced (its Secret `NAME-serving-ca` deleted): for how long clients are told of both, the
+    /// former one and the new one, before the new one's certificate is shown; and then again, before they are told of the new one
+    /// alone. Such as `30m` or `24h`: as long as the slowest client takes to read what `status.caConfigMapRef` names.
+    #[serde(default = "a_day")]
+    #[schemars(length(min = 2, max = 5), regex(pattern = r"^[1-9][0-9]*[mh]$"))]
+    #[x_kube(validation = ("duration(self) <= duration('480h')", "`caOverlap` must be at most 480h: certificates are renewed a month before their end"))]
+    pub ca_overlap: String,
+
     /// Further host names and IP addresses that the certificate is for. With `CertManager`, the only ones but those of `expose`,
     /// since public issuers know none of the cluster's; without any, the Service's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -35,6 +43,22 @@ pub struct Tls {
     )]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub names: Vec<String>,
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self {
+            provider: TlsProvider::default(),
+            secret_ref: None,
+            issuer_ref: None,
+            ca_overlap: a_day(),
+            names: Vec::new(),
+        }
+    }
+}
+
+fn a_day() -> String {
+    "24h".to_owned()
 }
 
 /// Who makes the certificate.

@@ -110,9 +110,32 @@ pub(crate) struct Status {
     /// Not told by the first releases.
     #[serde(default)]
     pub blob_store: Option<Store>,
+    /// If it is the replica that writes the backup.
+    #[serde(default)]
+    pub backup: Option<Backup>,
     /// If it is a mirror's.
     #[serde(default)]
     pub mirror: Option<Following>,
+}
+
+/// How far the backup is.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Backup {
+    /// How long the oldest change has been waiting that is not in it.
+    pub lag_seconds: f64,
+    pub snapshot: Option<Snapshot>,
+    /// Whether the last one that was to be written was not.
+    pub snapshot_failed: bool,
+}
+
+/// All facts of one moment, in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Snapshot {
+    /// The newest change in it.
+    pub sequence: u64,
+    /// RFC 3339.
+    pub time: String,
+    pub key: String,
 }
 
 /// What a mirror says of its home.
@@ -268,7 +291,9 @@ mod tests {
         assert_eq!(golden::<Members>("members-without-leader.json").leader, None);
         let status: Status = golden("status.json");
         assert_eq!((&*status.version, status.blob_store), ("1.2.3", Some(Store { is_there: true })));
-        assert_eq!(status.mirror, None);
+        assert_eq!((status.mirror, status.backup), (None, None));
+        let backup = golden::<Status>("status-with-a-backup.json").backup.unwrap();
+        assert_eq!((backup.lag_seconds, backup.snapshot.unwrap().sequence, backup.snapshot_failed), (0.25, 51, false));
         let following = golden::<Status>("status-of-a-mirror.json").mirror.unwrap();
         assert_eq!((following.lag_seconds, following.home_is_there, following.problem), (Some(1.25), true, None));
         assert!(golden::<Minted>("mirror-token.json").token.starts_with("rsm_"));

@@ -7,6 +7,7 @@ use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::build::{Kind, Object};
+use crate::cache::Cache;
 
 /// Who writes, as the API server notes it beside each field.
 pub(crate) const MANAGER: &str = "roadstead-operator";
@@ -17,6 +18,7 @@ pub(crate) struct Objects<'a> {
     pub client: &'a Client,
     pub namespace: &'a str,
     pub writes: &'a Writes,
+    pub cache: &'a Cache,
 }
 
 /// Counts what is written, so that a test can end the process between any two writes.
@@ -46,8 +48,16 @@ impl Objects<'_> {
         Api::namespaced_with(self.client.clone(), self.namespace, &kind.resource())
     }
 
-    /// An object as it is.
+    /// An object as it is, or, of the kinds that are watched, was a moment ago.
     pub(crate) async fn get(&self, kind: Kind, name: &str) -> Result<Option<Value>, kube::Error> {
+        match self.cache.find(kind, self.namespace, name) {
+            Some(found) => Ok(Some(found)),
+            None => self.get_now(kind, name).await,
+        }
+    }
+
+    /// An object as it is.
+    pub(crate) async fn get_now(&self, kind: Kind, name: &str) -> Result<Option<Value>, kube::Error> {
         let found = match self.api(kind).get_opt(name).await {
             // Of a kind that the cluster does not have, there is none.
             Err(kube::Error::Api(status)) if status.code == 404 => None,
@@ -59,6 +69,11 @@ impl Objects<'_> {
     /// Makes an object what it is to be, and gives it as it is then.
     pub(crate) async fn apply(&self, object: &Object) -> Result<Value, kube::Error> {
         let present = self.get(object.kind, &object.name).await?;
+        self.apply_over(object, present).await
+    }
+
+    /// The same where it was looked at already.
+    pub(crate) async fn apply_over(&self, object: &Object, present: Option<Value>) -> Result<Value, kube::Error> {
         match present {
             Some(present) if is_within(&object.value, &present) => Ok(present),
             _ => self.write(object).await,

@@ -19,6 +19,8 @@ mod pod;
 mod service;
 mod stateful_set;
 
+use std::time::Duration;
+
 use roadstead_crds::{DeletionPolicy, RegistrySpec};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -35,6 +37,11 @@ pub(crate) use peers::{PEER_PORT, peer_name, peers, pod_name};
 pub(crate) use pod::CREDENTIALS;
 pub(crate) use service::{PORT, endpoint, service};
 pub(crate) use stateful_set::{stateful_set, volume_name};
+
+const A_DAY: Duration = Duration::from_hours(24);
+
+/// More than `tls.caOverlap` can say.
+const MOST_MINUTES: u64 = 480 * 60;
 
 /// What a registry is to be made of: what people wish, checked, with what was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,6 +87,14 @@ impl Wish {
         u32::try_from(self.spec.frontends.replicas).unwrap_or(0)
     }
 
+    /// For how long clients are told of another CA before its certificate is shown.
+    pub(crate) fn ca_overlap(&self) -> Duration {
+        let (number, unit) = self.spec.tls.ca_overlap.split_at(self.spec.tls.ca_overlap.len().saturating_sub(1));
+        let minutes = if unit == "h" { 60 } else { 1 };
+        // Anything else was refused at admission.
+        number.parse::<u64>().map_or(A_DAY, |number| Duration::from_secs(60 * minutes * number.min(MOST_MINUTES)))
+    }
+
     /// What of the wish a replica must be restarted for. What the operator makes of it may change with its release, and
     /// restarts nothing.
     pub(crate) fn inputs(&self) -> String {
@@ -97,6 +112,9 @@ impl Wish {
         if let (Some(found), Some(asked), Some(inputs)) = (&self.upstream, &self.spec.upstream, inputs.as_array_mut()) {
             // The token and the authority are read again when they change.
             inputs.push(json!([found.endpoint, found.has_authority, found.has_accounts, asked]));
+        }
+        if let (Some(backup), Some(inputs)) = (&self.spec.backup, inputs.as_array_mut()) {
+            inputs.push(json!(backup));
         }
         short_hash(&inputs)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kube::Client;
+use kube::{Client, Config};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ use crate::controller::{self, Context};
 use crate::health::{self, Health};
 use crate::lease::{self, Election};
 use crate::metrics::Metrics;
+use crate::requests;
 
 #[derive(Parser)]
 #[command(name = "roadstead-operator", version, about = "Runs Roadstead registries on Kubernetes")]
@@ -122,9 +123,11 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
     let socket = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("cannot listen on {}: set another `listen`", settings.listen))?;
-    let client = Client::try_default()
+    let config = Config::infer()
         .await
         .context("no Kubernetes is configured: run it in a pod with a service account, or set KUBECONFIG")?;
+    let client = requests::counted(config, metrics.api_requests.clone())
+        .context("the Kubernetes that is configured cannot be spoken to")?;
     let stop = CancellationToken::new();
     tokio::select! {
         answered = health::serve(socket, Arc::clone(&health), Arc::clone(&metrics)) => match answered? {},

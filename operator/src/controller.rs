@@ -13,6 +13,7 @@
 //! ```
 
 mod act;
+mod backup;
 mod context;
 mod dereference;
 mod drain;
@@ -23,6 +24,7 @@ mod join;
 mod lag;
 mod loss;
 mod mirrors;
+mod node_port;
 mod observe;
 mod reconcile;
 mod regions;

@@ -12,6 +12,7 @@ mod admin;
 mod ambient;
 mod apply;
 mod build;
+mod cache;
 mod certificates;
 mod cli;
 mod controller;
@@ -19,6 +20,7 @@ mod health;
 mod lease;
 mod metrics;
 mod plan;
+mod requests;
 mod rotation;
 mod secrets;
 

@@ -8,7 +8,9 @@ pub(crate) struct Metrics {
     pub reconciles: IntCounterVec,
     pub reconcile_seconds: Histogram,
     pub steps: IntCounterVec,
+    pub api_requests: IntCounterVec,
     pub leader: IntGauge,
+    resident_memory: IntGauge,
 }
 
 impl Metrics {
@@ -29,20 +31,50 @@ impl Metrics {
             ),
             &["step", "result"],
         )?;
+        let api_requests = IntCounterVec::new(
+            Opts::new("roadstead_operator_api_requests_total", "Requests to the API server, by verb and resource"),
+            &["verb", "resource"],
+        )?;
+        let resident_memory = IntGauge::new("process_resident_memory_bytes", "Memory that the process has, in bytes")?;
         let leader = IntGauge::new("roadstead_operator_leader", "1 if this operator is the one that acts")?;
         registry.register(Box::new(reconciles.clone()))?;
         registry.register(Box::new(reconcile_seconds.clone()))?;
         registry.register(Box::new(steps.clone()))?;
+        registry.register(Box::new(api_requests.clone()))?;
         registry.register(Box::new(leader.clone()))?;
-        Ok(Self { registry, reconciles, reconcile_seconds, steps, leader })
+        registry.register(Box::new(resident_memory.clone()))?;
+        Ok(Self { registry, reconciles, reconcile_seconds, steps, api_requests, leader, resident_memory })
     }
 
     /// As Prometheus reads them.
     pub(crate) fn text(&self) -> Vec<u8> {
+        if let Some(bytes) = std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident) {
+            self.resident_memory.set(bytes);
+        }
         let mut text = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
             tracing::error!(reason = %error, "the metrics cannot be written: {error}");
         }
         text
+    }
+}
+
+/// The resident memory, in bytes, that `/proc/self/status` tells.
+fn resident(status: &str) -> Option<i64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<i64>().ok()?.checked_mul(1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_memory_of_the_process_is_told() {
+        assert_eq!(resident("VmPeak:\t  9 kB\nVmRSS:\t    2048 kB\nThreads:\t1\n"), Some(2 << 20));
+        assert_eq!(resident("Threads:\t1\n"), None);
+        let text = String::from_utf8(Metrics::new().unwrap().text()).unwrap();
+        let line = text.lines().find(|line| line.starts_with("process_resident_memory_bytes ")).unwrap();
+        assert!(!line.ends_with(" 0"), "{line}");
     }
 }

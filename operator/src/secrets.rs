@@ -6,9 +6,10 @@
 //!  NAME-push                       username, password, htpasswd created once; delete it, and another one is made
 //! ```
 //!
-//! After `NAME-serving-ca` was deleted, the ConfigMap that clients read has both CAs; the certificate is the new one's when it
-//! is renewed, or at once if `NAME-serving-tls` is deleted, too.
+//! After `NAME-serving-ca` was deleted, the ConfigMap that clients read has both CAs; the certificate is the new one's after
+//! `tls.caOverlap`, or at once if `NAME-serving-tls` is deleted, too; and after as long again, clients are told of one CA.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -29,8 +30,11 @@ const ISSUED_FOR: &str = "roadstead.dev/issued-for";
 /// On a certificate's Secret: which CA has issued it.
 const ISSUED_BY: &str = "roadstead.dev/issued-by";
 
-/// For how long clients go on trusting a CA whose certificates are not shown any more.
-const OVERLAP: Duration = Duration::from_hours(24);
+/// On a certificate's Secret: of which other CA clients are told besides, and since which second of the epoch.
+const ANNOUNCED: &str = "roadstead.dev/announced";
+
+/// Within which all replicas have taken up a certificate: kubelets look for changed Secrets each minute or so.
+const TAKEN_UP: Duration = Duration::from_mins(10);
 
 /// Who pushes.
 pub(crate) const PUSHER: &str = "push";
@@ -71,10 +75,10 @@ pub(crate) fn next(
     let names = short_hash(&json!(leaf.names));
     let is_due = note(secret, ISSUED_FOR) != Some(&names) || renewal(secret).is_none_or(|at| now >= at);
     match stage(leaf, secret, bundle) {
-        Stage::Unannounced => Ok(Some(rewritten(wish, leaf, secret, &rotation::with(bundle, &leaf.ca)))),
+        Stage::Unannounced => Ok(Some(rewritten(wish, leaf, secret, &rotation::with(bundle, &leaf.ca), None))),
         Stage::Announced if evidence.all_trust => issue(wish, leaf, bundle, now).map(Some),
         Stage::Settled | Stage::Switched if is_due => issue(wish, leaf, bundle, now).map(Some),
-        Stage::Switched if evidence.all_show => Ok(Some(rewritten(wish, leaf, secret, &leaf.ca))),
+        Stage::Switched if evidence.all_show => Ok(Some(rewritten(wish, leaf, secret, &leaf.ca, None))),
         Stage::Announced | Stage::Settled | Stage::Switched => Ok(None),
     }
 }
@@ -84,11 +88,31 @@ pub(crate) fn stage(leaf: &Leaf<'_>, present: &Value, bundle: &str) -> Stage {
     rotation::stage(&leaf.ca, bundle, note(present, ISSUED_BY))
 }
 
-/// What is known of clients, which nobody can ask: a certificate that is due for renewal is the new CA's, of which they could
-/// read for weeks; and a day later no replica shows the former one's.
-pub(crate) fn clients(present: Option<&Value>, now: SystemTime) -> Evidence {
-    let Some(renewal) = present.and_then(renewal) else { return Evidence::default() };
-    Evidence { all_trust: now >= renewal, all_show: now >= renewal - RENEW_AFTER + OVERLAP }
+/// What is known of clients, which nobody can ask: for `overlap` they could read of this CA; and for as long, the certificate of a
+/// Secret has been there for replicas to show.
+pub(crate) fn clients(present: Option<&Value>, ca: &str, overlap: Duration, now: SystemTime) -> Evidence {
+    let Some(secret) = present else { return Evidence::default() };
+    let is_over = |since: Option<SystemTime>, time: Duration| since.is_some_and(|since| now >= since + time);
+    let issued = renewal(secret).map(|renewal| renewal - RENEW_AFTER);
+    Evidence { all_trust: is_over(announced(secret, ca), overlap), all_show: is_over(issued, overlap.max(TAKEN_UP)) }
+}
+
+/// The Secret of a certificate for clients with a note that they are told of another CA from now on, if they are, and there is
+/// none.
+pub(crate) fn announce(wish: &Wish, leaf: &Leaf<'_>, present: &Value, bundle: &str, now: SystemTime) -> Option<Object> {
+    let is_new = stage(leaf, present, bundle) == Stage::Announced && announced(present, &leaf.ca).is_none();
+    is_new.then(|| rewritten(wish, leaf, present, bundle, Some(now)))
+}
+
+/// Since when clients are told of this CA besides the one whose certificate is shown.
+fn announced(secret: &Value, ca: &str) -> Option<SystemTime> {
+    let (of, at) = note(secret, ANNOUNCED)?.split_once('/')?;
+    let at = at.parse().ok().filter(|_| of == rotation::fingerprint(ca))?;
+    Some(UNIX_EPOCH + Duration::from_secs(at))
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
 fn note<'a>(secret: &'a Value, key: &str) -> Option<&'a str> {
@@ -102,7 +126,6 @@ fn renewal(secret: &Value) -> Option<SystemTime> {
 
 fn issue(wish: &Wish, leaf: &Leaf<'_>, bundle: &str, now: SystemTime) -> Result<Object, CertificateError> {
     let Issued { certificate, key } = leaf.authority.issue(&leaf.names, leaf.usage, now)?;
-    let seconds = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let mut content = tls(&[("tls.crt", &certificate), ("tls.key", &key), ("ca.crt", bundle)]);
     content["metadata"] = json!({
         "annotations": {
@@ -114,12 +137,15 @@ fn issue(wish: &Wish, leaf: &Leaf<'_>, bundle: &str, now: SystemTime) -> Result<
     Ok(Object::owned(Kind::Secret, wish, &leaf.name, content))
 }
 
-/// The same certificate beside another bundle.
-fn rewritten(wish: &Wish, leaf: &Leaf<'_>, present: &Value, bundle: &str) -> Object {
+/// The same certificate beside another bundle; with a note of when the bundle was `announced`.
+fn rewritten(wish: &Wish, leaf: &Leaf<'_>, present: &Value, bundle: &str, announced: Option<SystemTime>) -> Object {
     let field = |key: &str| decoded(present, key).unwrap_or_default();
     let mut content = tls(&[("tls.crt", &field("tls.crt")), ("tls.key", &field("tls.key")), ("ca.crt", bundle)]);
-    let notes = [RENEW_AT, ISSUED_FOR, ISSUED_BY].into_iter().filter_map(|key| Some((key, note(present, key)?)));
-    content["metadata"] = json!({ "annotations": notes.collect::<std::collections::BTreeMap<_, _>>() });
+    let notes = [RENEW_AT, ISSUED_FOR, ISSUED_BY].into_iter();
+    let notes = notes.filter_map(|key| Some((key, note(present, key)?.to_owned())));
+    let announced = announced.map(|at| (ANNOUNCED, format!("{}/{}", rotation::fingerprint(&leaf.ca), seconds(at))));
+    let notes: BTreeMap<&str, String> = notes.chain(announced).collect();
+    content["metadata"] = json!({ "annotations": notes });
     Object::owned(Kind::Secret, wish, &leaf.name, content)
 }
 
@@ -269,13 +295,31 @@ mod tests {
 
     #[test]
     fn clients_get_time_to_read_of_another_ca() {
-        let ca = Authority::make(start()).unwrap();
-        let secret = next(&wish(), &leaf(&ca, &["a"]), None, "", NOTHING, start()).unwrap().unwrap().value;
-        let known = |hours| clients(Some(&secret), start() + Duration::from_hours(hours));
-        assert_eq!(known(23), NOTHING);
-        assert_eq!(known(24), Evidence { all_trust: false, all_show: true });
-        assert_eq!(known(24 * 60), SHOW);
-        assert_eq!(clients(None, start()), NOTHING);
+        const HOUR: Duration = Duration::from_hours(1);
+        let (old, new) = (Authority::make(start()).unwrap(), Authority::make(start()).unwrap());
+        let first = next(&wish(), &leaf(&old, &["a"]), None, "", NOTHING, start()).unwrap().unwrap().value;
+        let wanted = leaf(&new, &["a"]);
+        let both = rotation::with(&old.itself().certificate, &wanted.ca);
+        let known = |secret: &Value, overlap: u32, hours: u32| {
+            clients(Some(secret), &wanted.ca, overlap * HOUR, start() + hours * HOUR)
+        };
+        // Its certificate is due for renewal, and nobody was told of the new CA yet.
+        assert!(!known(&first, 24, 24 * 61).all_trust);
+        let begun = start() + 24 * 61 * HOUR;
+        let noted = announce(&wish(), &wanted, &first, &both, begun).unwrap().value;
+        assert_eq!(decoded(&noted, "tls.crt"), decoded(&first, "tls.crt"));
+        assert_eq!(announce(&wish(), &wanted, &noted, &both, begun + HOUR), None, "it is noted once");
+        assert!(!known(&noted, 24, 24 * 61 + 23).all_trust);
+        assert!(known(&noted, 24, 24 * 62).all_trust && known(&noted, 1, 24 * 61 + 1).all_trust);
+        let third = Authority::make(start()).unwrap();
+        assert!(!clients(Some(&noted), &third.itself().certificate, HOUR, begun + 48 * HOUR).all_trust);
+
+        let switched = next(&wish(), &wanted, Some(&noted), &both, TRUST, begun + 24 * HOUR).unwrap().unwrap().value;
+        assert_eq!(stage(&wanted, &switched, &both), Stage::Switched);
+        assert_eq!(announce(&wish(), &wanted, &switched, &both, begun + 25 * HOUR), None);
+        assert!(!known(&switched, 24, 24 * 63 - 1).all_show && known(&switched, 24, 24 * 63).all_show);
+        assert!(!known(&switched, 0, 24 * 62).all_show, "kubelets take a while");
+        assert_eq!(clients(None, &wanted.ca, HOUR, start()), NOTHING);
     }
 
     #[test]

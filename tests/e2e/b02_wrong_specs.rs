@@ -80,9 +80,21 @@ fn wrong_specs() -> Vec<(Value, &'static str)> {
         (json!({"region": "x".repeat(64)}), "spec.region"),
     ]
     .into_iter()
+    .chain(wrong_times())
     .chain(wrong_upstreams())
     .chain(wrong_mirrors())
     .collect()
+}
+
+fn wrong_times() -> Vec<(Value, &'static str)> {
+    vec![
+        (json!({"backup": {"interval": "often"}}), "spec.backup.interval"),
+        (json!({"backup": {"interval": "0h"}}), "spec.backup.interval"),
+        (json!({"backup": {"interval": "48h"}}), "`interval` must not be longer"),
+        (json!({"backup": {"retention": "99999h"}}), "`retention` must be at most"),
+        (json!({"tls": {"caOverlap": "1d"}}), "spec.tls.caOverlap"),
+        (json!({"tls": {"caOverlap": "9999h"}}), "`caOverlap` must be at most"),
+    ]
 }
 
 fn wrong_upstreams() -> Vec<(Value, &'static str)> {

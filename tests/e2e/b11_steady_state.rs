@@ -4,6 +4,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
+use crate::figures::Figures;
 use crate::r01_mirror::{in_sync, with_mirror};
 use crate::registry::Registry;
 use crate::stopwatch::{Stopwatch, report};
@@ -14,6 +15,9 @@ const WATCHED: Duration = Duration::from_mins(1);
 
 /// Of the time that is watched.
 const QUARTERS: u32 = 4;
+
+/// What is asked of the API server for one look.
+const MOST_CALLS: f64 = 12.0;
 
 /// After so many, there has been no time without writes.
 const MOST_QUARTERS: u32 = 20;
@@ -41,16 +45,25 @@ async fn run() -> Result<()> {
     tick.tick().await;
     let (mut quiet, mut quarters, mut leases) = (0, 0, 0);
     let mut before = writes(&world)?;
+    let mut looked = Figures::now(&world).await?;
     while quiet < QUARTERS {
         tick.tick().await;
         quarters += 1;
         let after = writes(&world)?;
         let (of_the_lease, others) = between(&before, &after);
         (quiet, leases) = if others.is_empty() { (quiet + 1, leases + of_the_lease) } else { (0, 0) };
+        if quiet == 0 {
+            looked = Figures::now(&world).await?;
+        }
         ensure!(quarters < MOST_QUARTERS, "no minute without writes, at last of {others:?}");
         before = after;
     }
-    watch.lap(&format!("in {WATCHED:?} {leases} writes of the Lease, and no other"));
+    let seen = Figures::now(&world).await?.since(&looked);
+    let (looks, calls) = (seen.looks(), seen.calls() / seen.looks());
+    watch.lap(&format!(
+        "in {WATCHED:?} {leases} writes of the Lease, and no other; {looks} looks of {calls:.1} API calls each"
+    ));
+    ensure!(looks > 0.0 && calls <= MOST_CALLS, "{calls} API calls for each of {looks} looks at a Registry");
     ensure!(leases > 0, "the audit log has none of the operator's writes");
     world.remove_namespace("b11").await
 }

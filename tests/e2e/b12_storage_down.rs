@@ -1,6 +1,7 @@
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
+use crate::client::Client;
 use crate::registry::{Registry, Status};
 use crate::stopwatch::{Stopwatch, report};
 use crate::world::World;
@@ -20,12 +21,15 @@ async fn run() -> Result<()> {
     let digest = client.push("app", "1", &vec![7; 100_000]).await?;
     watch.lap("three voters, an image pushed");
     world.cluster.stop_storage().await?;
-    let seen = until_unreachable(&registry).await;
+    let seen = until_unreachable(&registry, &client).await;
     // It is there again whatever was seen: other tests need it.
     world.cluster.start_storage().await?;
     seen?;
-    watch.lap("Ready is False with the reason StorageUnreachable, and no pod was restarted");
+    watch.lap(
+        "Ready is False with the reason StorageUnreachable, BackedUp is once something waits, and no pod was restarted",
+    );
     registry.is_ready().await?;
+    registry.until("is backed up again", |status| backed_up(status) == "True").await?;
     ensure!(restarts(&registry).await? == 0, "pods were restarted");
     ensure!(client.pull("app", "1").await? == digest, "it is another image");
     client.push("app", "2", &vec![8; 100_000]).await?;
@@ -33,12 +37,21 @@ async fn run() -> Result<()> {
     world.remove_namespace("b12").await
 }
 
-async fn until_unreachable(registry: &Registry<'_>) -> Result<()> {
+fn backed_up(status: &Status) -> String {
+    let condition = status.condition("BackedUp");
+    condition.and_then(|condition| condition["status"].as_str()).unwrap_or_default().to_owned()
+}
+
+async fn until_unreachable(registry: &Registry<'_>, client: &Client) -> Result<()> {
     let is_unreachable = |status: &Status| {
         let ready = status.condition("Ready");
         ready.is_some_and(|ready| ready["status"] == "False" && ready["reason"] == "StorageUnreachable")
     };
     registry.until("says that its bucket cannot be reached", is_unreachable).await?;
+    // A change that the bucket does not get.
+    client.begin_upload("app").await?;
+    registry.until("says that its backup is behind", |status| backed_up(status) == "False").await?;
+    registry.event("BackupBehind").await?;
     ensure!(restarts(registry).await? == 0, "pods were restarted");
     for pod in registry.pods().await? {
         let conditions = pod["status"]["conditions"].as_array();

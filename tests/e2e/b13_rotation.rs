@@ -12,6 +12,9 @@ use crate::world::{PATIENCE, World};
 
 const NAMESPACE: &str = "/api/v1/namespaces/b13";
 
+/// For how long clients are told of both CAs.
+const OVERLAP: &str = "1m";
+
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn b13_rotated_secrets_and_cas_are_taken_up_and_the_quorum_stays() {
@@ -23,6 +26,7 @@ async fn run() -> Result<()> {
     let world = World::with_operator().await;
     let registry = Registry::new(&world, "b13", "home");
     registry.create().await?;
+    registry.change(json!({ "tls": { "caOverlap": OVERLAP } })).await?;
     registry.has_voters(3).await?;
     let lives = lives(&registry).await?;
     watch.lap("three voters");
@@ -76,7 +80,8 @@ async fn peer_ca(world: &World, registry: &Registry<'_>) -> Result<()> {
     registry.event("RotatingCA").await.map(drop)
 }
 
-/// Deletes the CA for clients, then its certificate, and waits until all who trust the new one alone are served.
+/// Deletes the CA for clients, and waits until all who trust the new one alone are served: by itself, once clients could read of
+/// it.
 async fn serving_ca(world: &World, registry: &Registry<'_>) -> Result<()> {
     let shown = field(world, "home-serving-tls", "tls.crt").await?;
     world.cluster.api().delete(&format!("{NAMESPACE}/secrets/home-serving-ca")).await?;
@@ -90,7 +95,6 @@ async fn serving_ca(world: &World, registry: &Registry<'_>) -> Result<()> {
         field(world, "home-serving-tls", "tls.crt").await? == shown,
         "another certificate came before clients could know"
     );
-    world.cluster.api().delete(&format!("{NAMESPACE}/secrets/home-serving-tls")).await?;
     let (user, password) = registry.credential().await?;
     until("all replicas show the new one's certificate", PATIENCE, async || {
         let client = Client::new(

@@ -65,6 +65,12 @@ impl Client {
         Ok(digest)
     }
 
+    /// Begins an upload that is never completed: a change without bytes.
+    pub(crate) async fn begin_upload(&self, repository: &str) -> Result<()> {
+        let target = format!("/v2/{repository}/blobs/uploads/");
+        self.send(Method::POST, &target, Vec::new(), StatusCode::ACCEPTED).await.map(drop)
+    }
+
     async fn blob(&self, repository: &str, content: &[u8]) -> Result<(String, usize)> {
         let digest = digest(content);
         let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");

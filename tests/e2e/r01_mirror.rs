@@ -95,9 +95,9 @@ async fn near(home: &Registry<'_>, mirror: &Registry<'_>) -> Result<Client> {
     Client::new(&mirror.address().await?, &mirror.authority().await?, &user, &password)
 }
 
-/// Waits until a tag has this digest, and all that it names is there.
+/// Waits until a tag has this digest for a client, and all that it names is there.
 pub(crate) async fn pulls(near: &Client, repository: &str, tag: &str, digest: &str) -> Result<()> {
-    until(&format!("{repository}:{tag} is at the mirror"), PATIENCE, async || {
+    until(&format!("{repository}:{tag} is pulled"), PATIENCE, async || {
         let found = near.pull(repository, tag).await?;
         ensure!(found == digest, "it is {found}");
         Ok(())

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) const OPERATOR: &str = "roadstead";
 
 /// Everything that is waited for takes seconds on a quiet machine, and this at most on a busy one.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 
 /// The cluster that the tests run on.
 pub(crate) struct World {

@@ -1,4 +1,5 @@
-//! A pod that does one thing with the volume of one replica while that replica does not run, and ends.
+//! A pod that does one thing with the volume of one replica while that replica does not run, and ends. What fails is tried
+//! again by the kubelet, after pauses that grow to five minutes: both commands may be run again and again.
 
 use serde_json::json;
 
@@ -38,14 +39,17 @@ impl Errand {
     fn command(&self) -> Vec<String> {
         let mut command = vec!["/roadstead".to_owned(), self.name().to_owned()];
         match self {
-            Self::Restore { options } => command.extend(options.iter().cloned()),
+            Self::Restore { options } => {
+                command.push("--if-empty".to_owned());
+                command.extend(options.iter().cloned());
+            }
             Self::Recover { cluster, .. } => command.extend(["--yes-i-lose".to_owned(), cluster.clone()]),
         }
         command
     }
 }
 
-/// The pod: a replica's, with its settings, but for what it runs, and that it runs once.
+/// The pod: a replica's, with its settings, but for what it runs, and that it runs until that has been done.
 pub(crate) fn errand(wish: &Wish, errand: &Errand) -> Object {
     let mut template = template(wish, Part::Voter);
     let container = &mut template["spec"]["containers"][0];
@@ -59,7 +63,7 @@ pub(crate) fn errand(wish: &Wish, errand: &Errand) -> Object {
     if let Some(spec) = spec.as_object_mut() {
         spec.remove("topologySpreadConstraints");
     }
-    spec["restartPolicy"] = json!("Never");
+    spec["restartPolicy"] = json!("OnFailure");
     let volume = json!({
         "name": "data",
         "persistentVolumeClaim": { "claimName": volume_name(&wish.name, errand.ordinal()) },

@@ -89,6 +89,7 @@ fn talkative() -> Wish {
             "labels": { "team": "platform" }, "annotations": { "note": "yes" },
         },
         "imagePullSecrets": [{ "name": "pull" }],
+        "backup": { "interval": "6h", "retention": "168h" },
         "deletionPolicy": "Delete",
     }))
 }
@@ -184,6 +185,8 @@ fn a_replica_is_restarted_for_what_concerns_it_alone() {
     assert_eq!(with(|wish| wish.spec.metadata_volume.size = "20Gi".to_owned()), inputs);
     assert_eq!(with(|wish| wish.spec.tls.names = vec!["images.example.com".to_owned()]), inputs);
     assert_ne!(with(|wish| wish.image = "other".to_owned()), inputs);
+    let backup = |wish: &mut Wish| wish.spec.backup = serde_json::from_value(json!({ "interval": "6h" })).unwrap();
+    assert_ne!(with(backup), inputs);
     assert_ne!(with(|wish| wish.credentials = None), inputs);
     assert_ne!(with(|wish| wish.spec.storage.s3.region = "eu-west-1".to_owned()), inputs);
 }
@@ -194,4 +197,15 @@ fn a_quorum_stays_whatever_is_evicted() {
         let budget = disruption_budget(&wish(), voters);
         assert_eq!(budget.map(|budget| budget.value["spec"]["maxUnavailable"].as_u64().unwrap()), away, "{voters}");
     }
+}
+
+#[test]
+fn the_overlap_of_authorities_is_in_hours_or_minutes() {
+    let overlap = |text: &str| {
+        let mut wish = wish();
+        wish.spec.tls.ca_overlap = text.to_owned();
+        wish.ca_overlap().as_secs()
+    };
+    assert_eq!(["24h", "90m", "1m", ""].map(overlap), [86_400, 5_400, 60, 86_400]);
+    assert_eq!(wish().ca_overlap().as_secs(), 86_400);
 }

@@ -134,6 +134,10 @@ fn environment(wish: &Wish, part: Part) -> Value {
         ("HTPASSWD", format!("/etc/roadstead/{}/htpasswd", accounts(wish))),
     ];
     settings.extend(upstream(wish));
+    if let Some(backup) = &wish.spec.backup {
+        settings.push(("BACKUP_INTERVAL", backup.interval.clone()));
+        settings.push(("BACKUP_RETENTION", backup.retention.clone()));
+    }
     if !s3.prefix.is_empty() {
         settings.push(("S3_PREFIX", s3.prefix.clone()));
     }

@@ -15,6 +15,7 @@ use roadstead_crds::Registry;
 use crate::admin::Credentials;
 use crate::ambient;
 use crate::apply::{MANAGER, Writes};
+use crate::cache::Cache;
 use crate::metrics::Metrics;
 
 /// The first pause after a failure; each further one is twice as long.
@@ -57,6 +58,7 @@ pub(crate) struct Context {
     pub image: String,
     pub metrics: Arc<Metrics>,
     pub writes: Writes,
+    pub cache: Cache,
     /// What this operator is called.
     instance: String,
     /// By the Registry's uid.
@@ -75,7 +77,7 @@ struct Known {
 
 impl Context {
     pub(crate) fn new(client: Client, image: String, metrics: Arc<Metrics>, writes: Writes, instance: String) -> Self {
-        Self { client, image, metrics, writes, instance, known: Mutex::default() }
+        Self { client, image, metrics, writes, cache: Cache::default(), instance, known: Mutex::default() }
     }
 
     /// Tells people, once: what was told last of a registry is not told again. Each Event is one of its own, since what

@@ -1,5 +1,6 @@
 //! What is done with one volume while its replica does not run: a restore from the bucket before anything begins, and a
-//! recovery of a lost quorum when people ask for it. Each is a pod that runs once.
+//! recovery of a lost quorum when people ask for it. Each is a pod that runs until it has done it: the kubelet starts it again
+//! where it fails, after pauses that grow, and the operator makes it anew where its node gives it up.
 //!
 //! ```text
 //!  restore:  no note, no StatefulSet --> claim of the first volume --> pod `NAME-restore` ends well --> the plan goes on: the
@@ -11,21 +12,28 @@
 //!
 //! Where it is follows from what is there, so that an operator that is killed in between goes on.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use roadstead_crds::Registry;
 
 use super::loss::RECOVER;
 use super::observe::Sight;
+use super::trouble::{Trouble, age_of, last_failure};
+use crate::ambient;
 use crate::apply::Objects;
 use crate::build::{Errand, Kind, Wish, errand, first_volume, pod_name, stateful_set};
 use crate::plan::MAX_VOTERS;
+
+/// A pod that was given up, such as by a node that is short of memory, is made anew when it is older.
+const ANEW: Duration = Duration::from_secs(10);
 
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub reason: &'static str,
     pub message: String,
-    /// Whether it goes on by itself.
+    /// Whether somebody may have to look.
     pub needs_help: bool,
 }
 
@@ -77,15 +85,16 @@ fn due(wish: &Wish, registry: &Registry, sight: &Sight) -> Option<Errand> {
 
 async fn restore(objects: &Objects<'_>, wish: &Wish, sight: &Sight, due: &Errand) -> Result<Option<Told>, kube::Error> {
     const REASON: &str = "Restoring";
-    let goes_on = |message: &str| Ok(Some(Told { reason: REASON, message: message.to_owned(), needs_help: false }));
-    match sight.errand.as_ref().map(phase) {
-        Some("Succeeded") => Ok(None),
-        Some("Failed") => Ok(Some(failed("RestoreFailed", wish, due, sight))),
-        Some(_) => Ok(Some(pending(REASON, "the first replica's volume is made out of what is in the bucket", sight))),
+    const WHAT: &str = "the first replica's volume is made out of what is in the bucket";
+    match sight.errand.as_ref().map(|pod| (pod, phase(pod))) {
+        Some((_, "Succeeded")) => Ok(None),
+        Some((pod, "Failed")) => Ok(Some(make_anew(objects, pod, "RestoreFailed", WHAT).await?)),
+        Some((pod, _)) => Ok(Some(pending(pod, sight.errand_trouble.as_ref(), REASON, "RestoreFailed", WHAT))),
         None => {
             objects.create(&first_volume(wish)).await?;
             objects.create(&errand(wish, due)).await?;
-            goes_on("starts to restore what is in the bucket")
+            let message = "starts to restore what is in the bucket".to_owned();
+            Ok(Some(Told { reason: REASON, message, needs_help: false }))
         }
     }
 }
@@ -102,13 +111,14 @@ async fn recover(objects: &Objects<'_>, wish: &Wish, sight: &Sight, due: &Errand
     if !sight.observed.pods.is_empty() {
         return goes_on("waits for the replicas to end".to_owned());
     }
-    match sight.errand.as_ref().map(phase) {
-        Some("Succeeded") => {
+    let what = format!("{survivor} becomes the only voter");
+    match sight.errand.as_ref().map(|pod| (pod, phase(pod))) {
+        Some((_, "Succeeded")) => {
             objects.delete(Kind::ConfigMap, &wish.named("beginning")).await?;
             goes_on(format!("{survivor} is the only voter now; the cluster {cluster} is no more"))
         }
-        Some("Failed") => Ok(Some(failed("RecoveryFailed", wish, due, sight))),
-        Some(_) => Ok(Some(pending(REASON, &format!("{survivor} becomes the only voter"), sight))),
+        Some((pod, "Failed")) => Ok(Some(make_anew(objects, pod, "RecoveryFailed", &what).await?)),
+        Some((pod, _)) => Ok(Some(pending(pod, sight.errand_trouble.as_ref(), REASON, "RecoveryFailed", &what))),
         None => {
             objects.create(&errand(wish, due)).await?;
             goes_on(format!("lets {survivor} become the only voter"))
@@ -120,26 +130,73 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
 }
 
-/// What is waited for, and what keeps it.
-fn pending(reason: &'static str, what: &str, sight: &Sight) -> Told {
-    match &sight.errand_trouble {
-        Some(trouble) => {
+/// What is waited for, and what keeps it: that it failed is said until it is done, also while it is tried again.
+fn pending(pod: &Pod, trouble: Option<&Trouble>, reason: &'static str, failed: &'static str, what: &str) -> Told {
+    match (last_failure(pod), trouble) {
+        (Some(failure), _) => {
+            let message = format!("{what}, and is tried again by itself: {}", failure.message);
+            Told { reason: failed, message, needs_help: true }
+        }
+        (None, Some(trouble)) => {
             Told { reason: trouble.reason, message: format!("{what}: {}", trouble.message), needs_help: true }
         }
-        None => Told { reason, message: what.to_owned(), needs_help: false },
+        (None, None) => Told { reason, message: what.to_owned(), needs_help: false },
     }
 }
 
-/// What to do about a pod that failed: its own words, and how to try again.
-fn failed(reason: &'static str, wish: &Wish, due: &Errand, sight: &Sight) -> Told {
-    let pod = wish.named(due.name());
-    let why = sight.errand_trouble.as_ref().map_or_else(|| format!("{pod} failed"), |trouble| trouble.message.clone());
-    let also = match due {
-        Errand::Restore { .. } => {
-            format!(" and `kubectl delete pvc data-{}-0`, whose content is incomplete", wish.name)
-        }
-        Errand::Recover { .. } => String::new(),
-    };
-    let message = format!("{why}. To try again: `kubectl delete pod {pod} -n {}`{also}", wish.namespace);
-    Told { reason, message, needs_help: true }
+/// Takes a pod away that its node has given up, after a while; another one follows.
+async fn make_anew(objects: &Objects<'_>, pod: &Pod, failed: &'static str, what: &str) -> Result<Told, kube::Error> {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    if age_of(pod, ambient::now()) >= ANEW {
+        objects.delete(Kind::Pod, name).await?;
+    }
+    let status = pod.status.as_ref();
+    let said = status.and_then(|status| status.message.clone().or_else(|| status.reason.clone()));
+    let why =
+        last_failure(pod).map(|failure| failure.message).or(said).unwrap_or_else(|| format!("{name} was given up"));
+    Ok(Told { reason: failed, message: format!("{what}, and is tried again by itself: {why}"), needs_help: true })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(state: &Value, last: &Value) -> Pod {
+        let container = json!({
+            "name": "roadstead", "image": "x", "imageID": "", "ready": false, "restartCount": 1, "state": state, "lastState": last,
+        });
+        let pod = json!({ "metadata": { "name": "home-restore" }, "status": { "containerStatuses": [container] } });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn told(state: &Value, last: &Value, trouble: Option<&Trouble>) -> (&'static str, String, bool) {
+        let Told { reason, message, needs_help } =
+            pending(&pod(state, last), trouble, "Restoring", "RestoreFailed", "it is restored");
+        (reason, message, needs_help)
+    }
+
+    #[test]
+    fn that_it_failed_is_said_alike_while_it_waits_and_while_it_is_tried_again() {
+        let running = json!({ "running": {} });
+        assert_eq!(told(&running, &json!({}), None), ("Restoring", "it is restored".to_owned(), false));
+        let ended = |code: i32| {
+            let message = "roadstead: nothing was restored\n  because: the store is away\n";
+            json!({ "terminated": { "exitCode": code, "reason": "Error", "message": message } })
+        };
+        let failed = told(&ended(1), &json!({}), None);
+        assert_eq!(failed.0, "RestoreFailed");
+        assert_eq!(
+            failed.1,
+            "it is restored, and is tried again by itself: home-restore ends with 1: roadstead: nothing was restored; because: \
+             the store is away"
+        );
+        let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off 20s" } });
+        assert_eq!(told(&waiting, &ended(1), None), failed);
+        assert_eq!(told(&running, &ended(1), None), failed);
+        let trouble = Trouble { reason: "Unschedulable", message: "no node".to_owned() };
+        assert_eq!(told(&json!({}), &json!({}), Some(&trouble)).0, "Unschedulable");
+        assert_eq!(told(&running, &ended(0), None).0, "Restoring");
+    }
 }

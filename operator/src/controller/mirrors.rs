@@ -70,6 +70,8 @@ pub(super) struct Homeland<'a> {
     pub wish: &'a Wish,
     pub sight: &'a Sight,
     pub credentials: &'a Credentials,
+    /// The logins that are good here, of those that the operator makes.
+    pub accounts: Option<&'a String>,
     /// As it is.
     pub service: &'a Value,
 }
@@ -81,9 +83,9 @@ impl Homeland<'_> {
         if self.wish.spec.mirrors.is_empty() {
             return Ok(joined);
         }
-        let (authority, accounts) = (self.authority().await?, self.accounts().await?);
+        let authority = self.authority().await?;
         for mirror in &self.wish.spec.mirrors {
-            let status = match self.join(mirror, authority.as_ref(), accounts.as_ref()).await? {
+            let status = match self.join(mirror, authority.as_ref()).await? {
                 Ok(status) => status,
                 Err(waiting) => {
                     self.context.tell(self.registry, Weight::Warning, waiting.reason(), waiting.to_string()).await;
@@ -113,17 +115,10 @@ impl Homeland<'_> {
         Ok(secret.and_then(|secret| decoded(&secret, "ca.crt")))
     }
 
-    /// The logins that are good here.
-    async fn accounts(&self) -> Result<Option<String>, kube::Error> {
-        let secret = self.objects.get(Kind::Secret, &self.wish.named("push")).await?;
-        Ok(secret.and_then(|secret| decoded(&secret, "htpasswd")))
-    }
-
     async fn join(
         &self,
         mirror: &Mirror,
         authority: Option<&String>,
-        accounts: Option<&String>,
     ) -> Result<Result<MirrorStatus, Waiting>, ReconcileError> {
         let name = || mirror.name.clone();
         let Some(endpoint) = build::home_endpoint(self.wish, mirror, self.service) else {
@@ -146,10 +141,10 @@ impl Homeland<'_> {
                 Err(error) => return Ok(Err(Waiting::NotMinted(name(), error.to_string()))),
             },
         };
-        let join = Join { endpoint, cluster, token, authority: authority.cloned(), accounts: accounts.cloned() };
+        let join = Join { endpoint, cluster, token, authority: authority.cloned(), accounts: self.accounts.cloned() };
         let wanted = build::join(self.wish, mirror, &join);
         if present.is_some() {
-            self.objects.apply(&wanted).await?;
+            self.objects.apply_over(&wanted, present).await?;
         } else {
             self.objects.create(&wanted).await?;
             let note = format!("the Secret {secret} lets the mirror {} follow", mirror.name);
@@ -182,7 +177,8 @@ impl Homeland<'_> {
             return Ok(Err(Waiting::NameTaken(wanted.name)));
         }
         let goes = present.as_ref().is_some_and(|present| present["metadata"]["deletionTimestamp"].is_string());
-        let present = if goes { present.unwrap_or_default() } else { self.objects.apply(&wanted).await? };
+        let present =
+            if goes { present.unwrap_or_default() } else { self.objects.apply_over(&wanted, present).await? };
         let said = |pointer: &str| present.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let phase = said("/status/upstream/phase").unwrap_or_else(|| "Joining".to_owned());
         let last_seen = (phase == "HomeAway").then(|| self.last_seen(mirror));

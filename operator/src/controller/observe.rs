@@ -1,6 +1,7 @@
 //! Looks at everything that there is of one registry: the plan's material.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
@@ -13,8 +14,9 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::loss::{Loss, loss};
+use super::status::labels;
 use super::trouble::{Trouble, trouble};
-use crate::admin::{Credentials, Following, Members, Target};
+use crate::admin::{Backup, Credentials, Following, Members, Target};
 use crate::ambient;
 use crate::build::{ERRAND, INPUTS, Part, Wish, peer_name, pod_name, volume_name};
 use crate::plan::{Begun, Frontend, Frontends, Group, Member, Observed, Pod, Voice};
@@ -53,6 +55,8 @@ pub(super) struct Sight {
     pub version: Option<String>,
     /// Whether the bucket did not answer the leader when it was asked last.
     pub store_is_away: bool,
+    /// What the leader says of the backup.
+    pub backup: Option<Backup>,
     /// What the leader of a mirror says of its home.
     pub following: Option<Following>,
 }
@@ -63,6 +67,8 @@ pub(super) struct SeenPod {
     pub name: String,
     pub uid: String,
     pub node: Option<String>,
+    /// The address of its node.
+    pub node_address: Option<IpAddr>,
     pub target: Option<Target>,
 }
 
@@ -90,7 +96,8 @@ impl Sight {
         self.frontend_trouble = self.frontend_trouble.take().or_else(|| trouble(pod, None, now));
         let (uid, node) =
             (pod.metadata.uid.clone().unwrap_or_default(), pod.spec.as_ref().and_then(|spec| spec.node_name.clone()));
-        self.frontend_pods.insert(ordinal, SeenPod { name, uid, node, target: target(wish, Part::Frontend, pod) });
+        let (node_address, target) = (node_address(pod), target(wish, Part::Frontend, pod));
+        self.frontend_pods.insert(ordinal, SeenPod { name, uid, node, node_address, target });
     }
 }
 
@@ -102,14 +109,7 @@ pub(super) async fn look(
     begun: Option<Begun>,
     credentials: &Credentials,
 ) -> Result<Sight, kube::Error> {
-    let labels: Vec<String> = Part::Voter
-        .selector(&wish.name)
-        .as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
-        .collect();
-    let listed = ListParams::default().labels(&labels.join(","));
+    let listed = ListParams::default().labels(&labels(&Part::Voter.selector(&wish.name)));
     let pods: Api<KubernetesPod> = Api::namespaced(client.clone(), &wish.namespace);
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &wish.namespace);
     let all = ListParams::default()
@@ -139,6 +139,7 @@ pub(super) async fn look(
                 name,
                 uid,
                 node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+                node_address: node_address(pod),
                 target: target(wish, Part::Voter, pod),
             },
         );
@@ -168,6 +169,7 @@ pub(super) async fn look(
     {
         sight.store_is_away = status.blob_store.is_some_and(|store| !store.is_there);
         sight.version = Some(status.version);
+        sight.backup = status.backup;
         sight.following = status.mirror;
     }
     Ok(sight)
@@ -178,6 +180,10 @@ fn ordinal(wish: &Wish, part: Part, pod: &KubernetesPod) -> Option<u32> {
     let component = pod.metadata.labels.as_ref()?.get("app.kubernetes.io/component")?;
     let name = pod.metadata.name.as_deref().filter(|_| component == part.component())?;
     name.strip_prefix(&part.workload(&wish.name))?.strip_prefix('-')?.parse().ok()
+}
+
+fn node_address(pod: &KubernetesPod) -> Option<IpAddr> {
+    pod.status.as_ref()?.host_ip.as_ref()?.parse().ok()
 }
 
 fn target(wish: &Wish, part: Part, pod: &KubernetesPod) -> Option<Target> {

@@ -8,6 +8,7 @@ use roadstead_crds::{Registry, RegistryStatus};
 use serde_json::Value;
 
 use super::act::{ActError, act, any_note};
+use super::backup;
 use super::context::{Context, Weight};
 use super::dereference::{Invalid, dereference};
 use super::drain;
@@ -15,6 +16,7 @@ use super::errand;
 use super::expose::expose;
 use super::frontends::keep_frontends;
 use super::mirrors::Homeland;
+use super::node_port;
 use super::observe::{Sight, begun, look};
 use super::regions;
 use super::secure::{rotate, secure};
@@ -79,16 +81,18 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
         return Ok(Action::await_change());
     }
     let namespace = registry.metadata.namespace.clone().unwrap_or_default();
-    let objects = Objects { client: &context.client, namespace: &namespace, writes: &context.writes };
+    let Context { client, writes, cache, .. } = context;
+    let objects = Objects { client, namespace: &namespace, writes, cache };
     let wish = match dereference(&context.client, registry, &context.image).await? {
         Ok(wish) => wish,
         Err(invalid) => return refuse(registry, context, &objects, &invalid).await,
     };
     let is_paused = wish.spec.paused;
     let service = prepare(&objects, &wish, is_paused).await?;
-    let addresses = status::addresses(&service);
+    let mut addresses = status::addresses(&service);
+    addresses.extend(node_port::addresses(registry));
     let secured = secure(context, &objects, registry, &wish, &addresses, is_paused).await?;
-    let note = objects.get(Kind::ConfigMap, &wish.named("beginning")).await?;
+    let note = objects.get_now(Kind::ConfigMap, &wish.named("beginning")).await?;
     if let Some(note) = note.as_ref().filter(|_| !is_paused) {
         objects.adopt(&any_note(&wish), note).await?;
     }
@@ -116,11 +120,14 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
         }
     }
     context.warn(registry, status::warning(&wish, &sight, &said)).await;
-    let (wish, sight, service, credentials, objects) = (&wish, &sight, &service, &secured.credentials, &objects);
-    let home = Homeland { context, registry, objects, wish, sight, credentials, service };
+    let (wish, sight, service, objects) = (&wish, &sight, &service, &objects);
+    let (credentials, accounts) = (&secured.credentials, secured.accounts.as_ref());
+    let home = Homeland { context, registry, objects, wish, sight, credentials, accounts, service };
     let joined = if is_paused { None } else { Some(home.keep().await?) };
     let mut told = status::of(registry, Some(wish), Some(sight), &said, status::endpoint(wish, service));
+    told.node_endpoints = node_port::endpoints(registry, wish, service, sight);
     regions::add(&mut told, registry, Some(wish), Some(sight), joined);
+    backup::add(&mut told, registry, Some(sight));
     let begun = sight.observed.begun.map(|begun| begun.cluster.to_string());
     publish(registry, context, objects, told, begun.as_deref()).await?;
     Ok(Action::requeue(pause(registry, context, &said)))
@@ -242,6 +249,7 @@ async fn refuse(
         Said { plan: Plan::Done, refused: None, invalid: Some(invalid), errand: None, hindrance: None, tends: false };
     let mut told = status::of(registry, None, None, &said, None);
     regions::add(&mut told, registry, None, None, None);
+    backup::add(&mut told, registry, None);
     publish(registry, context, objects, told, None).await?;
     Ok(Action::requeue(INVALID))
 }
@@ -259,7 +267,8 @@ async fn publish(
     if registry.status.as_ref() == Some(&told) {
         return Ok(());
     }
-    if let Some((weight, reason, note)) = regions::news(registry, &told) {
+    for (weight, reason, note) in [regions::news(registry, &told), backup::news(registry, &told)].into_iter().flatten()
+    {
         context.tell(registry, weight, &reason, note).await;
     }
     let id = |status: &RegistryStatus| status.consensus.as_ref().map(|consensus| consensus.cluster_id.clone());
@@ -282,8 +291,10 @@ async fn patch_status(registry: &Registry, objects: &Objects<'_>, told: &Registr
 
 /// When to look again, unless something is seen before.
 fn pause(registry: &Registry, context: &Context, said: &Said<'_>) -> Duration {
-    if said.errand.is_some() || said.tends {
-        return SOON;
+    match &said.errand {
+        Some(told) if told.needs_help => return LATER,
+        None if !said.tends => {}
+        Some(_) | None => return SOON,
     }
     let waits = || SOON.saturating_mul(1 << (context.waited(registry) / 8).min(8)).min(LATER);
     match said.plan {

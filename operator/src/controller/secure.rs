@@ -21,6 +21,8 @@ const OPERATOR: &str = "operator.roadstead.internal";
 /// What the operator speaks to replicas with.
 pub(super) struct Secured {
     pub credentials: Credentials,
+    /// The logins that the operator has made, as an htpasswd file.
+    pub accounts: Option<String>,
     /// What is left to be done for replicas to have certificates of another CA.
     rotation: Option<Rotation>,
 }
@@ -56,14 +58,11 @@ pub(super) async fn secure(
         (_, Some(present)) => present,
         (_, None) => return Err(ReconcileError::Paused(leaf.name)),
     };
+    let mut accounts = None;
     if !is_paused {
         serve(objects, wish, addresses).await?;
         if !wish.has_accounts_of_home() {
-            let name = wish.named("push");
-            match objects.get(Kind::Secret, &name).await? {
-                Some(present) => objects.adopt(&secrets::retained(wish, &name), &present).await?,
-                None => drop(objects.create(&secrets::push(wish, ambient::random()?)?).await?),
-            }
+            accounts = secrets::decoded(&push(objects, wish).await?, "htpasswd");
         }
     }
     let bundle = secrets::decoded(&present, "ca.crt").unwrap_or_default();
@@ -71,7 +70,17 @@ pub(super) async fn secure(
     let credentials = own(context, registry, &present, &rotation::with(&bundle, &ca))?;
     let is_under_way = matches!(stage, Stage::Announced | Stage::Switched);
     let rotation = is_under_way.then_some(Rotation { authority, ca, present, bundle, stage });
-    Ok(Secured { credentials, rotation })
+    Ok(Secured { credentials, accounts, rotation })
+}
+
+/// The credential that may push, made if there is none.
+async fn push(objects: &Objects<'_>, wish: &Wish) -> Result<Value, ReconcileError> {
+    let name = wish.named("push");
+    let Some(present) = objects.get(Kind::Secret, &name).await? else {
+        return Ok(objects.create(&secrets::push(wish, ambient::random()?)?).await?);
+    };
+    objects.adopt(&secrets::retained(wish, &name), &present).await?;
+    Ok(present)
 }
 
 fn peer_leaf<'a>(wish: &Wish, authority: &'a Authority, ca: &str) -> Leaf<'a> {
@@ -116,7 +125,7 @@ async fn serve(objects: &Objects<'_>, wish: &Wish, addresses: &[String]) -> Resu
         usage: Usage::Server,
     };
     let present = objects.get(Kind::Secret, &leaf.name).await?;
-    let evidence = secrets::clients(present.as_ref(), now);
+    let evidence = secrets::clients(present.as_ref(), &ca, wish.ca_overlap(), now);
     let told = objects.get(Kind::ConfigMap, &wish.named("ca")).await?;
     let told = told.as_ref().and_then(|map| map["data"]["ca.crt"].as_str()).unwrap_or_default();
     let mut bundle = rotation::with(told, &ca);
@@ -125,7 +134,9 @@ async fn serve(objects: &Objects<'_>, wish: &Wish, addresses: &[String]) -> Resu
         bundle = ca;
     }
     objects.apply(&secrets::trust(wish, &bundle)).await?;
-    if let Some(next) = secrets::next(wish, &leaf, present.as_ref(), &bundle, evidence, now)? {
+    let next = secrets::next(wish, &leaf, present.as_ref(), &bundle, evidence, now)?;
+    let announced = present.as_ref().and_then(|secret| secrets::announce(wish, &leaf, secret, &bundle, now));
+    if let Some(next) = next.or(announced) {
         objects.write(&next).await?;
     }
     Ok(())

@@ -4,7 +4,9 @@ use std::time::SystemTime;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
-use roadstead_crds::{Consensus, FrontendsStatus, Member, ObjectRef, Registry, RegistryStatus, Role, TlsProvider};
+use roadstead_crds::{
+    Consensus, FrontendsStatus, Member, ObjectRef, Registry, RegistryStatus, Role, ServiceType, TlsProvider,
+};
 use serde_json::Value;
 
 use super::dereference::Invalid;
@@ -55,7 +57,7 @@ pub(super) fn endpoint(wish: &Wish, service: &Value) -> Option<String> {
     let first = service.pointer("/status/loadBalancer/ingress/0");
     let balanced = first.and_then(|ingress| ingress["hostname"].as_str().or_else(|| ingress["ip"].as_str()));
     match balanced {
-        Some(host) if wish.spec.expose.service.type_ == roadstead_crds::ServiceType::LoadBalancer => {
+        Some(host) if wish.spec.expose.service.type_ == ServiceType::LoadBalancer => {
             Some(format!("{host}:{}", build::PORT))
         }
         _ => build::endpoint(service),
@@ -108,8 +110,8 @@ pub(super) fn of(
     status
 }
 
-/// As autoscalers read them.
-fn labels(selector: &Value) -> String {
+/// As autoscalers and lists read them.
+pub(super) fn labels(selector: &Value) -> String {
     let labels = selector.as_object().into_iter().flatten();
     labels.filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect::<Vec<_>>().join(",")
 }

@@ -156,6 +156,20 @@ fn last_words(log: &str) -> String {
     short(&lines.get(start..).unwrap_or_default().join("; "))
 }
 
+/// How the process of a pod that does one thing failed last, if it did: it may run again by now.
+pub(super) fn last_failure(pod: &Pod) -> Option<Trouble> {
+    let name = pod.metadata.name.as_deref().unwrap_or("a pod");
+    let container = pod.status.as_ref()?.container_statuses.as_deref()?.first()?;
+    let states = [container.state.as_ref(), container.last_state.as_ref()];
+    let ended = states.into_iter().flatten().find_map(|state| state.terminated.as_ref());
+    ended.filter(|ended| ended.exit_code != 0).and_then(|ended| after_end(name, ended))
+}
+
+/// For how long a pod has been there.
+pub(super) fn age_of(pod: &Pod, now: SystemTime) -> Duration {
+    age(pod.metadata.creation_timestamp.as_ref(), now)
+}
+
 fn colon(said: &str) -> String {
     if said.is_empty() { String::new() } else { format!(": {}", short(said)) }
 }

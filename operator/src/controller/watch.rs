@@ -35,7 +35,8 @@ pub(crate) async fn run(context: Arc<Context>, namespaces: &[String], stop: Canc
 async fn keep(context: Arc<Context>, namespace: Option<&str>, stop: CancellationToken) {
     let ours = watcher::Config::default().labels("app.kubernetes.io/managed-by=roadstead-operator");
     let client = &context.client;
-    Controller::new(api::<Registry>(client, namespace), watcher::Config::default())
+    let watching = context.cache.watch(client, namespace, &ours);
+    let keeping = Controller::new(api::<Registry>(client, namespace), watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
         .owns(api::<StatefulSet>(client, namespace), ours.clone())
         .owns(api::<Service>(client, namespace), ours.clone())
@@ -47,8 +48,11 @@ async fn keep(context: Arc<Context>, namespace: Option<&str>, stop: Cancellation
             if let Err(error) = result {
                 tracing::debug!(reason = %error, "{error}");
             }
-        })
-        .await;
+        });
+    tokio::select! {
+        () = keeping => {}
+        () = watching => {}
+    }
 }
 
 fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
