@@ -33,6 +33,9 @@ pub trait Disk: Debug + Send + Sync + 'static {
     /// Takes a file's name away; its content goes when nobody has it open any more.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Leaves the disk to others for so long, on a thread that only works on it; a disk that is simulated needs no rest.
+    fn rest(&self, _pause: Duration) {}
+
     /// How long the work that is asked for now takes, on a disk that is simulated. Work that waits for a real one gets
     /// a thread of its own, and the state's file is opened by its path, and locked.
     fn simulated_latency(&self) -> Option<Duration> {
@@ -106,6 +109,11 @@ impl Disk for LocalDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         std::fs::remove_file(path)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "there is no condition to wait for: the pause is what is wanted")]
+    fn rest(&self, pause: Duration) {
+        std::thread::sleep(pause);
     }
 }
 

@@ -1,18 +1,20 @@
 //! Answering what other replicas ask.
 
 use bytes::Bytes;
+use openraft::async_runtime::WatchReceiver as _;
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderError, TransferLeaderRequest, VoteRequest,
 };
 use tokio::time::Instant;
 
-use super::config::{SnapshotMeta, Types};
+use super::config::{LogId, SnapshotMeta, Types};
 use super::group::Group;
 use super::messages::{
     self, AppendReply, AppendRequest, Message, Reply, Request, SnapshotPiece, SnapshotReply, TransferRefusal, VoteReply,
 };
 use super::peers::Snapshot;
 use super::receive_snapshot::Received;
+use super::records::{AppliedRecord, VoteRecord};
 use crate::encoding::{decode, encode};
 use crate::{Level, Metadata};
 
@@ -108,12 +110,14 @@ impl Group {
     }
 
     async fn take_snapshot(&self, piece: SnapshotPiece) -> Reply {
-        if let Some(answer) = self.snapshots.installed(&piece) {
-            return Reply::Snapshot(SnapshotReply::Done(answer));
+        // Installed, and its sender has not heard; or the log has brought as much meanwhile.
+        if self.has_applied(&piece.state) {
+            return Reply::Snapshot(SnapshotReply::Done(self.vote()));
         }
         let (vote, state) = (piece.vote, piece.state.clone());
         let rows = match self.snapshots.receive(piece).await {
             Ok(Received::Continue(offset)) => return Reply::Snapshot(SnapshotReply::Continue(offset)),
+            Ok(Received::Installing) => return Reply::Snapshot(SnapshotReply::Installing),
             Ok(Received::Whole(rows)) => rows,
             Ok(Received::NotRead(why)) => return Reply::NotUnderstood(why),
             Err(error) => return failed(error),
@@ -125,18 +129,26 @@ impl Group {
             Err(error) => return failed(error),
         }
         let last_log_id = state.applied.map(Into::into);
-        let meta = match state.clone().membership() {
+        let meta = match state.membership() {
             Ok(last_membership) => SnapshotMeta { last_log_id, last_membership },
             Err(error) => return Reply::NotUnderstood(error),
         };
-        match self.raft.install_full_snapshot(vote.into(), Snapshot { meta, snapshot: rows }).await {
-            Ok(response) => {
-                let answer = response.vote.into();
-                self.snapshots.remember(vote, state, answer);
-                Reply::Snapshot(SnapshotReply::Done(answer))
-            }
+        let installed = self.raft.install_full_snapshot(vote.into(), Snapshot { meta, snapshot: rows }).await;
+        self.snapshots.settled();
+        match installed {
+            Ok(response) => Reply::Snapshot(SnapshotReply::Done(response.vote.into())),
             Err(error) => failed(error),
         }
+    }
+
+    fn has_applied(&self, state: &AppliedRecord) -> bool {
+        let metrics = self.raft.metrics();
+        let applied = metrics.borrow_watched().last_applied;
+        applied.map(|id| id.index) >= state.applied.map(|id| LogId::from(id).index)
+    }
+
+    fn vote(&self) -> VoteRecord {
+        self.raft.metrics().borrow_watched().vote.into()
     }
 }
 

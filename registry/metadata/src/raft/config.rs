@@ -54,8 +54,9 @@ const HEARTBEAT_MS: u64 = 100;
 const ELECTION_MIN_MS: u64 = 400;
 pub(super) const ELECTION_MAX_MS: u64 = 800;
 
-/// How long a snapshot may take to reach a follower: a gigabyte at 17 MB/s.
-const INSTALL_SNAPSHOT_MS: u64 = 60_000;
+/// How long a snapshot may take to reach a follower and to be installed there. Each of its pieces has to come much
+/// sooner; this only ends what would go on for ever.
+const INSTALL_SNAPSHOT_MS: u64 = 60 * 60 * 1000;
 
 /// Entries in one write of the log: at most 256 x 64 KiB of inline manifests are in memory for it.
 const ENTRIES_PER_WRITE: u64 = 256;

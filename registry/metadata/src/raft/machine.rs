@@ -280,7 +280,7 @@ impl RaftStateMachine<Types> for Machine {
         let progress = self
             .blocking(move |shared| {
                 shared.levels.check(snapshot.level()?)?;
-                shared.state.replace(&snapshot)?;
+                shared.state.replace(&snapshot, |pause| shared.disk.rest(pause))?;
                 Progress::of(&Query::new(shared.state.read()?))
             })
             .await?;

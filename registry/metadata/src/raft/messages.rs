@@ -203,6 +203,8 @@ pub(super) enum SnapshotReply {
     Continue(u64),
     /// All of it is installed, or not wanted, by this vote.
     Done(VoteRecord),
+    /// All of it is here, and is being installed: ask again.
+    Installing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -365,6 +367,7 @@ mod tests {
                 ("transfer-flush", Reply::TransferLeader(Err(flush))),
                 ("snapshot-continue", Reply::Snapshot(SnapshotReply::Continue(9))),
                 ("snapshot-done", Reply::Snapshot(SnapshotReply::Done(vote()))),
+                ("snapshot-installing", Reply::Snapshot(SnapshotReply::Installing)),
                 (
                     "proposed",
                     Reply::Propose(ProposeReply::Done { index: 9, outcome: Bytes::from_static(b"an outcome") }),

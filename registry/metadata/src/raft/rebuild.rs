@@ -126,7 +126,7 @@ impl Rebuild {
     pub fn load(&mut self, snapshot: File) -> Result<(), RebuildError> {
         let export = Export::received(Box::new(snapshot)).map_err(RebuildError::Snapshot)?;
         self.levels.check(export.level()?).map_err(QueryError::from)?;
-        self.state.replace(&export)?;
+        self.state.replace(&export, drop)?; // nobody else is there yet
         let rows = self.state.read()?;
         (self.term, self.entries) = applied_id(&rows)?.map_or((0, 0), |(term, index)| (term, index + 1));
         let query = Query::new(rows);

@@ -17,9 +17,14 @@ use crate::state::Export;
 pub(super) struct SnapshotReceiver {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
-    incoming: Arc<Mutex<Option<Incoming>>>,
-    /// The last one that was installed, and the vote that was answered: its sender may not have heard.
-    installed: Mutex<Option<(VoteRecord, AppliedRecord, VoteRecord)>>,
+    arriving: Arc<Mutex<Arriving>>,
+}
+
+#[derive(Default)]
+struct Arriving {
+    incoming: Option<Incoming>,
+    /// The last one of which everything was here. Its sender may ask again: installing takes longer than an answer may.
+    whole: Option<(VoteRecord, AppliedRecord)>,
 }
 
 struct Incoming {
@@ -35,53 +40,43 @@ pub(super) enum Received {
     Continue(u64),
     /// All rows are here, and whole.
     Whole(Export),
+    /// They were before.
+    Installing,
     /// It is of a later release, or no snapshot at all.
     NotRead(String),
 }
 
 impl SnapshotReceiver {
     pub(super) fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
-        Self { disk, folder, incoming: Arc::default(), installed: Mutex::default() }
+        Self { disk, folder, arriving: Arc::default() }
     }
 
-    /// What was answered to the snapshot of this piece, if it was installed last.
-    pub(super) fn installed(&self, piece: &SnapshotPiece) -> Option<VoteRecord> {
-        let installed = self.installed.lock();
-        let (_, _, answer) =
-            installed.as_ref().filter(|(vote, state, _)| (vote, state) == (&piece.vote, &piece.state))?;
-        Some(*answer)
-    }
-
-    /// Remembers that a snapshot was installed.
-    pub(super) fn remember(&self, vote: VoteRecord, state: AppliedRecord, answer: VoteRecord) {
-        *self.installed.lock() = Some((vote, state, answer));
+    /// Forgets what was whole: it is installed, or was not wanted.
+    pub(super) fn settled(&self) {
+        self.arriving.lock().whole = None;
     }
 
     /// Takes in a piece. One that does not go on where the last one ended changes nothing. The rows of one moment are
     /// the same bytes from whoever sends them, so what one try brought, the next need not.
     pub(super) async fn receive(&self, piece: SnapshotPiece) -> io::Result<Received> {
-        let (disk, folder, incoming) = (self.disk.clone(), self.folder.clone(), self.incoming.clone());
-        wait_for(&*self.disk, move || take_in(&*disk, &folder, &mut incoming.lock(), piece)).await?
+        let (disk, folder, arriving) = (self.disk.clone(), self.folder.clone(), self.arriving.clone());
+        wait_for(&*self.disk, move || take_in(&*disk, &folder, &mut arriving.lock(), piece)).await?
     }
 }
 
-fn take_in(
-    disk: &dyn Disk,
-    folder: &Path,
-    incoming: &mut Option<Incoming>,
-    piece: SnapshotPiece,
-) -> io::Result<Received> {
+fn take_in(disk: &dyn Disk, folder: &Path, arriving: &mut Arriving, piece: SnapshotPiece) -> io::Result<Received> {
     let SnapshotPiece { vote, state, offset, bytes, is_last } = piece;
     if offset == 0
         && let Err(error) = Export::check_format(&bytes)
     {
         return Ok(Received::NotRead(error.to_string()));
     }
-    let mut begun = match incoming.take() {
+    let mut begun = match arriving.incoming.take() {
         Some(begun) if begun.vote == vote && begun.state == state => begun,
         former if offset > 0 => {
-            *incoming = former;
-            return Ok(Received::Continue(0));
+            arriving.incoming = former;
+            let is_whole = arriving.whole.as_ref().is_some_and(|whole| *whole == (vote, state));
+            return Ok(if is_whole { Received::Installing } else { Received::Continue(0) });
         }
         _ => Incoming { vote, state, file: nameless_file(disk, folder)?, received: 0 },
     };
@@ -90,11 +85,13 @@ fn take_in(
         begun.file.write_all_at(&bytes, offset)?;
         begun.received += bytes.len() as u64;
         if is_last {
-            return Export::received(begun.file).map(Received::Whole);
+            let rows = Export::received(begun.file)?;
+            arriving.whole = Some((begun.vote, begun.state));
+            return Ok(Received::Whole(rows));
         }
     }
     let received = begun.received;
-    *incoming = Some(begun);
+    arriving.incoming = Some(begun);
     Ok(Received::Continue(received))
 }
 

@@ -25,7 +25,7 @@ const PIECE_BYTES: usize = if cfg!(test) { 4 * 1024 } else { 1024 * 1024 };
 /// How long a piece may take, at 256 KiB/s and a round trip.
 const PIECE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often a piece is sent, with a pause between.
+/// How often a piece is sent, with a pause between; the last one as often as the receiver says that it is installing.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -51,7 +51,7 @@ pub(super) async fn send_snapshot(
         match reply? {
             SnapshotReply::Done(vote) => return Ok(SnapshotResponse::new(vote.into())),
             SnapshotReply::Continue(next) if next >= end => wanted = next,
-            SnapshotReply::Continue(_) => {
+            SnapshotReply::Continue(_) | SnapshotReply::Installing => {
                 return Err(NetworkError::from_string("the snapshot's receiver began anew").into());
             }
         }
@@ -85,6 +85,7 @@ async fn send_piece(peer: &Peer, piece: SnapshotPiece) -> Result<SnapshotReply, 
         turns.tick().await;
         tries += 1;
         match peer.ask(Request::Snapshot(piece.clone()), PIECE_PATIENCE).await {
+            Ok(Reply::Snapshot(SnapshotReply::Installing)) if piece.is_last => tries = 0,
             Ok(Reply::Snapshot(reply)) => return Ok(reply),
             Ok(other) => return Err(peer.astray(&other)),
             Err(error) if tries == TRIES => return Err(error),

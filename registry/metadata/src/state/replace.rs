@@ -1,13 +1,16 @@
 //! Replacing all rows by those of another moment, as a snapshot brings them.
 //!
 //! ```text
-//! rows --some at a time, each time synced--> the table `incoming` --one transaction: drop `facts`, rename--> `facts`
+//! rows --some at a time, synced, and a rest--> the table `incoming` --one transaction: drop `facts`, rename--> `facts`
 //! ```
 //!
 //! One transaction for all would be synced at its end as one heap, and the disk, which others wait for too, would do
-//! nothing else for as long. A crash on the way leaves the rows as they were, and what had come in is dropped.
+//! nothing else for as long; so would one small transaction right behind the other. A crash on the way leaves the rows as they were, and what had come in is dropped.
+
+use std::time::Duration;
 
 use redb::{ReadableDatabase, TableDefinition, TableError};
+use tokio::time::Instant;
 
 use super::export::Export;
 use super::table::{Rows, TABLE, WriteRows};
@@ -18,7 +21,12 @@ use crate::QueryError;
 const INCOMING: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("incoming");
 
 /// Bytes of rows that are written and synced at once.
-const SYNCED_AT_ONCE: usize = if cfg!(test) { 4 * 1024 } else { 4 * 1024 * 1024 };
+const SYNCED_AT_ONCE: usize = if cfg!(test) { 4 * 1024 } else { 1024 * 1024 };
+
+/// How much longer than it took to write and sync them the disk is left to others afterwards, and how long at most: on a
+/// disk that is that slow, coming to an end counts for more.
+const REST: u32 = 3;
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// Rows that wait to be written, one behind the other.
 #[derive(Default)]
@@ -49,8 +57,9 @@ impl Waiting {
 }
 
 impl State {
-    /// Replaces every row, durably: all of them or, after a crash or an error, none.
-    pub(crate) fn replace(&self, rows: &Export) -> Result<(), QueryError> {
+    /// Replaces every row, durably: all of them or, after a crash or an error, none. Calls `rest` with how long the disk
+    /// should be left to others, again and again.
+    pub(crate) fn replace(&self, rows: &Export, rest: impl Fn(Duration)) -> Result<(), QueryError> {
         self.drop_incoming()?;
         let mut waiting = Waiting::default();
         rows.for_each(|key, value| {
@@ -58,9 +67,12 @@ impl State {
             if waiting.bytes.len() < SYNCED_AT_ONCE {
                 return Ok(());
             }
+            let begun = Instant::now();
             let transaction = self.begin(Sync::Checkpoint)?;
             waiting.write_to(Rows::new(transaction.open_table(INCOMING)?))?;
-            Ok(transaction.commit()?)
+            transaction.commit()?;
+            rest(REST_MAX.min(REST * begun.elapsed()));
+            Ok(())
         })?;
         let transaction = self.begin(Sync::Checkpoint)?;
         waiting.write_to(Rows::new(transaction.open_table(INCOMING)?))?;
@@ -120,7 +132,7 @@ mod tests {
     #[test]
     fn all_rows_are_replaced_however_many_times_it_is_synced_on_the_way() {
         let (state, other) = (with_rows(0..50, 10), with_rows(40..1_000, 100));
-        state.replace(&Export::View(other.read().unwrap())).unwrap();
+        state.replace(&Export::View(other.read().unwrap()), drop).unwrap();
         const { assert!(960 * 104 > 10 * SYNCED_AT_ONCE, "it was synced more than once") };
         assert_eq!(rows_of(&state), rows_of(&other));
     }
@@ -130,7 +142,7 @@ mod tests {
         let (state, other) = (with_rows(0..50, 10), with_rows(100..110, 10));
         begin_incoming(&state);
         assert_eq!(rows_of(&state), rows_of(&with_rows(0..50, 10)), "the rows are as they were");
-        state.replace(&Export::View(other.read().unwrap())).unwrap();
+        state.replace(&Export::View(other.read().unwrap()), drop).unwrap();
         assert_eq!(rows_of(&state), rows_of(&other));
     }
 

@@ -279,7 +279,7 @@ proptest! {
         Export::View(source.read().unwrap()).write_to(&mut file).unwrap();
         let restored = State::in_memory();
         restored.write(Sync::Deferred, |apply| apply.put_consensus(&vec![1])).unwrap();
-        restored.replace(&Export::received(Box::new(file)).unwrap()).unwrap();
+        restored.replace(&Export::received(Box::new(file)).unwrap(), drop).unwrap();
         prop_assert_eq!(rows(&restored), rows(&source));
         for entry in after {
             restored.write(Sync::Deferred, |apply| apply.apply(entry.clone())).unwrap();
