@@ -298,17 +298,27 @@ impl Group {
         if self.leader().is_none_or(|leader| leader.node != self.identity.node) {
             return Reply::NotLeader(self.leader());
         }
-        let members = self.members();
-        let plan = match plan(change, &members, self.identity.node, self.status().last_log_index) {
-            Ok(Plan::Nothing) => return Reply::Change(Ok(())),
-            Ok(Plan::Transfer(to)) => return Reply::Change(self.transfer(to).await),
-            Ok(Plan::Change(change)) => change,
-            Err(refusal) => return Reply::Change(Err(refusal)),
-        };
-        match self.raft.change_membership(plan, false).await {
-            Ok(_) => Reply::Change(Ok(())),
-            Err(error) => refused(error).unwrap_or_else(|refusal| Reply::Change(Err(refusal))),
+        loop {
+            let (members, me) = (self.members(), self.identity.node);
+            let planned = plan(change, &members, &self.sets_of_voters(), me, self.status().last_log_index);
+            let (step, is_last) = match planned {
+                Ok(Plan::Nothing) => return Reply::Change(Ok(())),
+                Ok(Plan::Transfer(to)) => return Reply::Change(self.transfer(to).await),
+                Ok(Plan::End(step)) => (step, false),
+                Ok(Plan::Change(step)) => (step, true),
+                Err(refusal) => return Reply::Change(Err(refusal)),
+            };
+            match self.raft.change_membership(step, false).await {
+                Ok(_) if is_last => return Reply::Change(Ok(())),
+                Ok(_) => {}
+                Err(error) => return refused(error).unwrap_or_else(|refusal| Reply::Change(Err(refusal))),
+            }
         }
+    }
+
+    /// One; or two, in the midst of a change.
+    fn sets_of_voters(&self) -> Vec<BTreeSet<u64>> {
+        self.raft.metrics().borrow_watched().membership_config.membership().get_joint_config().clone()
     }
 
     /// Hands leadership over to a voter, and waits until somebody else leads.

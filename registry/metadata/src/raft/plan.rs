@@ -22,12 +22,28 @@ const CONTACT: Duration = Duration::from_millis(2 * ELECTION_MAX_MS);
 pub(super) enum Plan {
     /// It is so already.
     Nothing,
+    /// First an earlier change has to be ended; then this one is to be judged anew.
+    End(ChangeMembers<u64, BasicNode>),
     Change(ChangeMembers<u64, BasicNode>),
     Transfer(u64),
 }
 
-/// Judges a change by what the leader `me` knows.
-pub(super) fn plan(change: MemberChange, members: &[Member], me: u64, last_index: u64) -> Result<Plan, ChangeRefusal> {
+/// Judges a change by what the leader `me` knows. A change takes two steps, between which both the former voters and the
+/// new ones have to agree (joint consensus, section 4.3 of Ongaro's dissertation); a leader that was lost there has left
+/// the group with two `sets` of voters, of which the new ones are the last.
+pub(super) fn plan(
+    change: MemberChange,
+    members: &[Member],
+    sets: &[BTreeSet<u64>],
+    me: u64,
+    last_index: u64,
+) -> Result<Plan, ChangeRefusal> {
+    let moves_leadership = matches!(change, MemberChange::TransferLeadership { .. } | MemberChange::HandOver { .. });
+    if let [_, .., new] = sets
+        && !moves_leadership
+    {
+        return Ok(Plan::End(ChangeMembers::ReplaceAllVoters(new.clone())));
+    }
     let find = |node| members.iter().find(|member| member.node == node).ok_or(ChangeRefusal::UnknownNode(node));
     let unfit = |node, what: &str| Err(ChangeRefusal::Unfit { node, what: what.to_owned() });
     let only = |node| BTreeSet::from([node]);
@@ -123,7 +139,19 @@ mod tests {
     }
 
     fn judge(change: MemberChange, members: &[Member]) -> Result<Plan, ChangeRefusal> {
-        plan(change, members, 1, LAST)
+        plan(change, members, &[members.iter().map(|member| member.node).collect()], 1, LAST)
+    }
+
+    #[test]
+    fn what_a_lost_leader_has_left_half_done_is_ended_first() {
+        // Node 4 was to replace node 3 and has a vote already, as has node 3 still.
+        let members = [voters(Some(50), None), vec![member(4, true, 0, Some(50))]].concat();
+        let sets = [BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 4])];
+        let ended = Ok(Plan::End(ChangeMembers::ReplaceAllVoters(sets[1].clone())));
+        let changes = [MemberChange::Replace { lost: 3, by: 4 }, MemberChange::Promote { node: 4 }];
+        for change in changes {
+            assert_eq!(plan(change, &members, &sets, 1, LAST), ended);
+        }
     }
 
     #[test]

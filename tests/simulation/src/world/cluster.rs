@@ -206,10 +206,14 @@ impl Cluster {
         self.replicas().iter().for_each(|replica| replica.start(self));
     }
 
-    /// Lets the group replace who is lost by who waits, as often as it takes.
-    pub(crate) async fn change_members(&self, change: MemberChange) -> Result<(), String> {
-        let mut last = String::new();
+    /// Lets the group replace who is lost by who waits, as often as it takes. Meanwhile no other change is made, so that
+    /// whoever makes those may wait for this one and heal nothing: after a while this does.
+    pub(crate) async fn change_members(self: &Arc<Self>, change: MemberChange) -> Result<(), String> {
+        let (mut last, begun) = (String::new(), Instant::now());
         let changed = async || {
+            if begun.elapsed() > PATIENCE / 4 {
+                self.heal_quorum();
+            }
             let serving = self.serving().into_iter().next()?;
             let changed = serving.process.unless_dead(serving.metadata.change_members(change)).await.ok()?;
             changed.map_err(|refused| last = refused.to_string()).ok()

@@ -109,7 +109,9 @@ impl Replica {
     /// Starts a process, if there is none.
     pub(crate) fn start(self: &Arc<Self>, cluster: &Arc<Cluster>) {
         let mut run = self.run.lock();
-        if run.is_some() {
+        // Whoever has hit it before it was lost for good would start it again.
+        let is_gone = cluster.replicas().iter().all(|replica| replica.address != self.address);
+        if run.is_some() || is_gone {
             return;
         }
         let process = Process::start(&self.address);
