@@ -134,6 +134,7 @@ fn open(
         backup_interval: BACKUP_INTERVAL,
         backup_retention: retention.unwrap_or_default(),
         sparse_manifests: false,
+        acknowledge: crate::Acknowledge::Local,
         redirect: None,
     };
     Registry::new(metadata, store, ports, options)

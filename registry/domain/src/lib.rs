@@ -3,6 +3,7 @@
 //! Knows no HTTP, no S3 and no Raft: it is called by the server, and calls `metadata` and `blobs`.
 
 mod access;
+mod aside;
 mod backup;
 mod blob;
 mod budget;
@@ -24,6 +25,7 @@ mod ports;
 mod race;
 mod region;
 mod registry;
+mod remote;
 mod scrub;
 #[cfg(test)]
 mod store_faults;
@@ -32,6 +34,7 @@ mod tests;
 mod upload;
 
 pub use access::{AccessPolicy, Decision, Identity, Rights, decide};
+pub use aside::AsidePut;
 pub use backup::{
     ClaimError, KeptHistory, KeptSnapshot, Missing, Place, RecoverProgress, Recovered, RestoreError, RestoreOptions,
     RestoreProgress, Restored, ShipError, Shipped, SnapshotTaken, claim_store, kept, parse_rfc3339, recover, restore,
@@ -47,6 +50,7 @@ pub use manifest::{ManifestFound, ManifestPutError, ManifestReadError, ManifestS
 pub use mirror::{HomesManifest, ReceivedManifestError, Transfer};
 pub use ports::{Clock, Entropy, Ports};
 pub use registry::{Options, Registry};
+pub use remote::Acknowledge;
 pub use roadstead_blobs::ByteStream;
 pub use roadstead_metadata::{Precondition, ReferrerEntry};
 pub use scrub::{Finding, FindingKind, ScrubOptions, ScrubWatch, Tally};

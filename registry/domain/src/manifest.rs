@@ -15,6 +15,7 @@ use roadstead_oci::{
 
 use crate::fault::Fault;
 use crate::registry::Registry;
+use crate::remote::Acknowledge;
 
 /// A manifest as it was pushed.
 #[derive(Clone, Debug)]
@@ -31,6 +32,11 @@ pub struct ManifestFound {
 }
 
 impl ManifestFound {
+    /// One that is kept somewhere else than in a repository.
+    pub(crate) const fn kept(digest: Digest, media_type: String, size: u64, content: ManifestContent) -> Self {
+        Self { digest, media_type, size, stale: None, content }
+    }
+
     /// One that is not kept here, and whose bytes are.
     pub const fn passing(digest: Digest, media_type: String, bytes: Bytes) -> Self {
         let size = bytes.len() as u64;
@@ -82,6 +88,9 @@ pub enum ManifestPutError {
     /// The reference names another manifest than the client said, or one at all.
     #[error("the reference names another manifest than the precondition says")]
     PreconditionFailed,
+    /// It is stored here, and no mirror has said in time that it has it too: it is not known whether it outlives this region.
+    #[error("it is stored, and no mirror has said in time that it has it too")]
+    NoRemote,
     /// What the registry stands on failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -177,7 +186,8 @@ impl Registry {
         Ok(bytes)
     }
 
-    /// Stores a manifest and moves its tags: `reference`, if that is one, and `tags`.
+    /// Stores a manifest and moves its tags: `reference`, if that is one, and `tags`. Returns when it is as durable as
+    /// [`Acknowledge`] says.
     pub async fn put_manifest(
         &self,
         repository: &RepositoryName,
@@ -186,7 +196,22 @@ impl Registry {
         precondition: Precondition,
         pushed: impl Into<PushedManifest>,
     ) -> Result<ManifestStored, ManifestPutError> {
-        let PushedManifest { declared, bytes } = pushed.into();
+        let stored = self.put_manifest_here(repository, reference, tags, precondition, pushed.into()).await?;
+        if let Acknowledge::OneRemote { within } = self.options.acknowledge {
+            self.until_remote(repository, &stored.digest, within).await?;
+        }
+        Ok(stored)
+    }
+
+    async fn put_manifest_here(
+        &self,
+        repository: &RepositoryName,
+        reference: &Reference,
+        tags: &[Tag],
+        precondition: Precondition,
+        pushed: PushedManifest,
+    ) -> Result<ManifestStored, ManifestPutError> {
+        let PushedManifest { declared, bytes } = pushed;
         let verified = verify(reference, &bytes)?;
         let digest = *verified.get();
         let tags = match reference {

@@ -1,8 +1,8 @@
 //! The verbs by which the home of a registry moves from one region to another.
 
 use roadstead_metadata::{
-    ClusterId, FenceRegion, FenceRegionRefused, Fenced, Position, PromoteRegion, PromoteRegionRefused, Promotion,
-    Region, RegionEpoch,
+    ClusterId, FenceRegion, FenceRegionRefused, Fenced, HandOverRegion, HandoverStep, Position, PromoteRegion,
+    PromoteRegionRefused, Promotion, Region, RegionEpoch,
 };
 
 use crate::fault::Fault;
@@ -23,6 +23,22 @@ impl Registry {
     ) -> Result<Result<Fenced, FenceRegionRefused>, Fault> {
         let own = self.metadata.identity().cluster;
         self.propose(FenceRegion { by, origin, own }).await
+    }
+
+    /// Takes a step of handing over to the home of a higher epoch. After the first, no change of a client is taken here
+    /// any more, as by [`Registry::fence_region`]; until the last, it can be taken back.
+    pub async fn hand_over(
+        &self,
+        to: RegionEpoch,
+        origin: ClusterId,
+        step: HandoverStep,
+    ) -> Result<Result<Fenced, FenceRegionRefused>, Fault> {
+        let own = self.metadata.identity().cluster;
+        let handed_over = self.propose(HandOverRegion { to, origin, own, step }).await?;
+        if step == HandoverStep::TakenBack {
+            self.metadata.settle().await;
+        }
+        Ok(handed_over)
     }
 
     /// Makes this region the home of an epoch. With `handed_over`, only if everything up to there is published here.

@@ -18,6 +18,7 @@ use crate::keys::KeyPool;
 use crate::limits::MAX_MANIFEST_READS;
 use crate::manifest_cache::ManifestCache;
 use crate::ports::Ports;
+use crate::remote::Acknowledge;
 use crate::upload::writers::Writers;
 
 /// How a registry behaves.
@@ -45,6 +46,8 @@ pub struct Options {
     pub backup_retention: Duration,
     /// Whether a manifest is stored even if its repository does not hold all blobs that it names.
     pub sparse_manifests: bool,
+    /// When a push is acknowledged.
+    pub acknowledge: Acknowledge,
     /// Whether large blobs are fetched from the store itself, and for how long such a link is good.
     pub redirect: Option<Duration>,
 }

@@ -67,6 +67,7 @@ impl Mirror {
     async fn compare_all(&self) -> Result<(), FollowError> {
         let report = in_time(self.home.region()).await?;
         self.obey(&self.registry.region()?, report.cluster.0, &report.region).await?;
+        self.keep_aside(&report).await?;
         let home = self.who_is_home().await?;
         let comparison = self.registry.begin_comparison(home).await?;
         let mut lines = in_time(self.home.snapshot()).await?;
@@ -288,7 +289,9 @@ impl Mirror {
         match self.registry.receive_snapshot(moment.home, moment.comparison, step).await? {
             Ok(advanced) => Ok(advanced),
             Err(ReceiveSnapshotRefused::Superseded) => Err(FollowError::Superseded),
-            Err(refused @ ReceiveSnapshotRefused::NotForgotten) => Err(Fault::Inconsistent(refused.to_string()).into()),
+            Err(refused @ (ReceiveSnapshotRefused::NotForgotten | ReceiveSnapshotRefused::NotKeptAside)) => {
+                Err(Fault::Inconsistent(refused.to_string()).into())
+            }
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct Seen {
     pub(crate) at: Instant,
     /// Whether what is pushed here may be written there.
     pub(crate) writes: bool,
+    /// Whether it waits for what its mirrors say of how far they are.
+    pub(crate) reports: bool,
 }
 
 impl Contact {
@@ -42,8 +44,8 @@ impl Contact {
 
     /// A line has come.
     pub(crate) fn heard(&self, line: &FeedLine) {
-        let seen =
-            Seen { home: line.home.0, newest: line.newest, time: line.time, at: Instant::now(), writes: line.writes };
+        let FeedLine { newest, time, writes, reports, .. } = *line;
+        let seen = Seen { home: line.home.0, newest, time, at: Instant::now(), writes, reports };
         let mut state = self.state.lock();
         // Replicas of home may be a moment apart.
         let newest = state.seen.filter(|former| former.home == seen.home).map_or(seen.newest, |former| {
@@ -75,6 +77,11 @@ impl Contact {
     /// Counts what is heard.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.heard.subscribe()
+    }
+
+    /// Whether home waits for what this mirror says of how far it is.
+    pub(crate) fn wants_reports(&self) -> bool {
+        self.seen().is_some_and(|seen| seen.reports)
     }
 
     pub(crate) fn seen(&self) -> Option<Seen> {

@@ -1,6 +1,6 @@
 //! Home's side of the feed: what a mirror is told.
 
-use roadstead_domain::{Fault, Registry};
+use roadstead_domain::{Acknowledge, Fault, Registry};
 use roadstead_metadata::{ChangeKind, ChangesError, ManifestContent, Position, Query};
 
 use crate::limits::{MAX_PAGE_BYTES, MAX_PAGE_CHANGES};
@@ -57,7 +57,15 @@ fn watermark_of(registry: &Registry, query: &Query, writes: bool) -> Result<Feed
     let own = registry.metadata().identity().cluster;
     let region = in_line(&query.region(own)?);
     let newest = query.position()?;
-    Ok(FeedLine { home: HomeId(own), newest, time: registry.log_time(), changes: Vec::new(), writes, region })
+    Ok(FeedLine {
+        home: HomeId(own),
+        newest,
+        time: registry.log_time(),
+        changes: Vec::new(),
+        writes,
+        region,
+        reports: registry.acknowledges() != Acknowledge::Local,
+    })
 }
 
 /// The manifest that a change put, if it is in the facts and still there.

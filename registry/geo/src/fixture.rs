@@ -15,10 +15,10 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use roadstead_blobs::MemoryStore;
 use roadstead_domain::{
-    AccessPolicy, BlobReadError, Clock, Content, Entropy, ManifestReadError, Options as RegistryOptions, Ports,
-    Precondition, PushedManifest, Registry,
+    AccessPolicy, Acknowledge, BlobReadError, Clock, Content, Entropy, ManifestReadError, Options as RegistryOptions,
+    Ports, Precondition, PushedManifest, Registry,
 };
-use roadstead_metadata::{Metadata, Options as MetadataOptions, Position, RegionEpoch};
+use roadstead_metadata::{HandoverStep, Metadata, Options as MetadataOptions, Position, RegionEpoch, RemoteProgress};
 use roadstead_oci::{Algorithm, Digest, Hasher, MediaType, Reference, RepositoryName, Tag};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -87,6 +87,7 @@ impl Place {
             backup_interval: Duration::MAX,
             backup_retention: Duration::ZERO,
             sparse_manifests: false,
+            acknowledge: Acknowledge::Local,
             redirect: None,
         };
         let registry = Registry::new(metadata.expect("facts"), Arc::new(MemoryStore::new()), ports, options);
@@ -266,11 +267,18 @@ impl Home for Arc<FakeHome> {
     async fn hand_over(&self, to: HandoverRequest) -> Result<DemotionToken, HomeError> {
         self.ask(None).await?;
         let epoch = RegionEpoch { number: to.epoch, home: to.home.0 };
-        let fenced = self.place.registry.fence_region(epoch, to.origin.0).await;
+        let step = if to.ends { HandoverStep::Ends } else { HandoverStep::Begins };
+        let fenced = self.place.registry.hand_over(epoch, to.origin.0, step).await;
         let fenced = fenced.map_err(|error| HomeError::Away(error.to_string()))?;
         let last = fenced.map_err(|refused| HomeError::Refused(refused.to_string()))?.last;
         let from = HomeId(self.place.registry.metadata().identity().cluster);
         Ok(DemotionToken { epoch: to.epoch, home: to.home, from, last })
+    }
+
+    async fn report(&self, progress: &RemoteProgress) -> Result<(), HomeError> {
+        self.ask(None).await?;
+        let noted = self.place.registry.note_remote("here".to_owned(), progress.clone()).await;
+        noted.map_err(|error| HomeError::Away(error.to_string()))
     }
 
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError> {

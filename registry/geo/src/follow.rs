@@ -108,6 +108,9 @@ impl Mirror {
         if following.is_some_and(|following| following.comparing) {
             return Err(HomeError::Resynchronise("an earlier comparison did not end".to_owned()).into());
         }
+        if following.is_none() && self.has_own_content()? {
+            return Err(HomeError::Resynchronise("this region was home itself".to_owned()).into());
+        }
         let mut cursor = following.map(|following| following.position).unwrap_or_default();
         let mut lines = in_time(self.home.feed(cursor)).await?;
         info!(home = self.home(), after = cursor.sequence, "following home from change {} on", cursor.sequence);
@@ -150,10 +153,9 @@ impl Mirror {
         let claim = said.claim();
         match judge(known, followed, upstream, said) {
             Judgement::Follow => {}
-            Judgement::Learn(_) if known.standing == Standing::Home => {}
             Judgement::Learn(EpochClaim { epoch, origin }) => {
                 info!(epoch = epoch.number, "cluster {:032x} is home in epoch {}", epoch.home.0, epoch.number);
-                // Somebody else may have told of it meanwhile.
+                // Somebody else may have told of it meanwhile; and a mirror that has nothing yet is of no line.
                 let _known = self.registry.fence_region(epoch, origin).await?;
             }
             Judgement::Lower => {

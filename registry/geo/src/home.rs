@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use roadstead_metadata::Position;
+use roadstead_metadata::{Position, RemoteProgress};
 use roadstead_oci::{Digest, Reference, RepositoryName};
 
 use crate::home_writes::HomeWrites;
@@ -82,6 +82,9 @@ pub trait Home: HomeWrites {
 
     /// Lets it take no changes any more, for the mirror that is home next.
     async fn hand_over(&self, to: HandoverRequest) -> Result<DemotionToken, HomeError>;
+
+    /// Tells it how far this mirror is.
+    async fn report(&self, progress: &RemoteProgress) -> Result<(), HomeError>;
 
     /// A manifest by tag or digest.
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError>;

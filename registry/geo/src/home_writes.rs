@@ -85,6 +85,7 @@ pub async fn take_manifest(registry: &Registry, manifest: WrittenManifest) -> Re
         }
         Err(ManifestPutError::BlobsUnknown(missing)) => Ok(WriteAnswer::BlobsUnknown { missing }),
         Err(ManifestPutError::PreconditionFailed) => Ok(WriteAnswer::PreconditionFailed),
+        Err(ManifestPutError::NoRemote) => Ok(WriteAnswer::NoRemote),
         Err(error @ (ManifestPutError::Invalid(_) | ManifestPutError::DigestMismatch { .. })) => {
             Ok(WriteAnswer::Invalid { reason: error.to_string() })
         }

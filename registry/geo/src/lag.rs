@@ -84,8 +84,14 @@ mod tests {
     #[tokio::test]
     async fn p10_what_was_received_of_another_history_says_nothing_of_this_one() {
         let position = |epoch, sequence| Position { epoch, sequence };
-        let seen =
-            Seen { home: ClusterId(1), newest: position(2, 5), time: LogTime(9), at: Instant::now(), writes: false };
+        let seen = Seen {
+            home: ClusterId(1),
+            newest: position(2, 5),
+            time: LogTime(9),
+            at: Instant::now(),
+            writes: false,
+            reports: false,
+        };
         let following = Following {
             home: ClusterId(1),
             position: position(2, 5),

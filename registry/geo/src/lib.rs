@@ -18,6 +18,7 @@
 //!
 //! Not here yet: upstream registries that are not Roadstead.
 
+mod aside;
 mod compare;
 mod contact;
 mod feed;
@@ -35,6 +36,7 @@ mod movers;
 mod promote;
 mod pull;
 mod region;
+mod report;
 mod resolve;
 mod ship;
 mod snapshot;
@@ -43,6 +45,7 @@ mod tests;
 mod wire;
 mod write;
 
+pub use aside::{PushAgainError, PushedAgain};
 pub use feed::{FeedError, feed_line, watermark};
 pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines, Siblings};
 pub use home_writes::{HomeWrites, Outgoing, WrittenManifest, delete_manifest, take_blob, take_manifest};

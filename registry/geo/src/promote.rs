@@ -1,7 +1,7 @@
 //! Promotion: a mirror becomes the home.
 //!
 //! ```text
-//!  home is there:  near? --handover--> home takes nothing any more: its last change --caught up--> one entry: home
+//!  home is there:  near? --handover--> home takes nothing any more: its last change --caught up--> ended there --> home
 //!  home is away:   forced: what was received and is whole becomes the home's; the rest stays with the one that was
 //! ```
 
@@ -102,33 +102,32 @@ impl Mirror {
         let region = self.registry.region()?;
         let query = self.registry.metadata().query()?;
         let not_whole = query.waiting_manifests(MAX_NOT_WHOLE)?;
-        Ok(Outlook { region, epoch: self.next_epoch(&region), lag: self.lag()?, not_whole })
+        Ok(Outlook { region, epoch: self.next_epoch(&region, 0), lag: self.lag()?, not_whole })
     }
 
     /// Makes this mirror the home: by a handover, or if that is not to be had and `force` says so, without one. Goes on to
-    /// its end when nobody waits for it any more.
-    pub async fn promote(self: &Arc<Self>, force: bool) -> Result<Promoted, PromoteError> {
+    /// its end when nobody waits for it any more. Its epoch is the next one, or `at_least` this one.
+    pub async fn promote(self: &Arc<Self>, force: bool, at_least: Option<u64>) -> Result<Promoted, PromoteError> {
         let mirror = Arc::clone(self);
         let promoting = self.tasks.spawn(async move {
             let Ok(_alone) = mirror.promoting.try_lock() else { return Err(PromoteError::Busy) };
-            mirror.promote_alone(force).await
+            mirror.promote_alone(force, at_least.unwrap_or_default()).await
         });
         promoting.await.unwrap_or_else(|_| Err(PromoteError::Refused("the registry is being stopped".to_owned())))
     }
 
-    async fn promote_alone(&self, force: bool) -> Result<Promoted, PromoteError> {
+    async fn promote_alone(&self, force: bool, at_least: u64) -> Result<Promoted, PromoteError> {
         let region = self.registry.region()?;
         if region.standing != Standing::Mirror {
             let why = "this region is no mirror that has followed anybody: there is nothing to promote";
             return Err(PromoteError::Refused(why.to_owned()));
         }
-        let epoch = self.next_epoch(&region);
         let lag = self.lag()?;
-        let last = match self.hand_over(&region, epoch).await {
-            Ok(last) => Some(last),
+        let (epoch, last) = match self.hand_over(self.next_epoch(&region, at_least)).await {
+            Ok((epoch, last)) => (epoch, Some(last)),
             Err(error) if force => {
                 warn!(home = self.home(), reason = %error, "promoting without a handover: {error}");
-                None
+                (self.epoch_without_handover(at_least).await?, None)
             }
             Err(error) => return Err(error),
         };
@@ -146,32 +145,53 @@ impl Mirror {
     }
 
     /// An earlier attempt may have had its epoch announced already.
-    fn next_epoch(&self, region: &Region) -> RegionEpoch {
+    fn next_epoch(&self, region: &Region, at_least: u64) -> RegionEpoch {
         let own = self.registry.metadata().identity().cluster;
-        if region.epoch.home == own { region.epoch } else { region.epoch.next(own) }
+        let next = if region.epoch.home == own { region.epoch } else { region.epoch.next(own) };
+        RegionEpoch { number: next.number.max(at_least), ..next }
     }
 
-    /// Lets home stop, and catches up with it; home's last change.
-    async fn hand_over(&self, region: &Region, epoch: RegionEpoch) -> Result<Position, PromoteError> {
-        let away = |why: String| PromoteError::HomeAway { home: self.home().to_owned(), why };
+    /// The epoch of a promotion without a handover: above all that home knows of, if it can be asked.
+    async fn epoch_without_handover(&self, at_least: u64) -> Result<RegionEpoch, PromoteError> {
+        if self.contact.is_there()
+            && let Ok(report) = in_time(self.home.region()).await
+        {
+            // Whether it is to be followed is of no matter any more.
+            let _learnt = self.obey(&self.registry.region()?, report.cluster.0, &report.region).await;
+        }
+        let epoch = self.next_epoch(&self.registry.region()?, at_least);
+        if self.contact.is_there() {
+            // What it had begun to hand over, it must not take back from now on.
+            let _told = self.ask_to_hand_over(epoch, true).await;
+        }
+        Ok(epoch)
+    }
+
+    /// Lets home stop, catches up with it, and lets it end that; the epoch, and home's last change.
+    async fn hand_over(&self, epoch: RegionEpoch) -> Result<(RegionEpoch, Position), PromoteError> {
         if !self.contact.is_there() {
-            return Err(away("it is not heard of".to_owned()));
+            let why = "it is not heard of".to_owned();
+            return Err(PromoteError::HomeAway { home: self.home().to_owned(), why });
         }
         self.until_near().await?;
-        let request = HandoverRequest { epoch: epoch.number, home: HomeId(epoch.home), origin: HomeId(region.origin) };
-        let token = match in_time(self.home.hand_over(request)).await {
-            Ok(token) => token,
-            Err(HomeError::Refused(why)) => return Err(PromoteError::Refused(why)),
-            Err(error) => return Err(away(error.to_string())),
-        };
-        info!(
-            home = self.home(),
-            last = token.last.sequence,
-            "home takes no changes any more: {}",
-            token.last.sequence
-        );
-        self.until_level(token.last).await?;
-        Ok(token.last)
+        let last = self.ask_to_hand_over(epoch, false).await?;
+        info!(home = self.home(), last = last.sequence, "home takes no changes any more: {}", last.sequence);
+        self.until_level(last).await?;
+        // Only now: until then, somebody may have home go on.
+        self.ask_to_hand_over(epoch, true).await?;
+        Ok((epoch, last))
+    }
+
+    /// Has home take a step of the handover, of which its last change is told.
+    async fn ask_to_hand_over(&self, epoch: RegionEpoch, ends: bool) -> Result<Position, PromoteError> {
+        let away = |why: String| PromoteError::HomeAway { home: self.home().to_owned(), why };
+        let origin = HomeId(self.registry.region()?.origin);
+        let request = HandoverRequest { epoch: epoch.number, home: HomeId(epoch.home), origin, ends };
+        match in_time(self.home.hand_over(request)).await {
+            Ok(token) => Ok(token.last),
+            Err(HomeError::Refused(why)) => Err(PromoteError::Refused(why)),
+            Err(error) => Err(away(error.to_string())),
+        }
     }
 
     /// Home goes on until little is missing, so that it stands still for a moment only.

@@ -63,6 +63,9 @@ pub struct HandoverRequest {
     pub home: HomeId,
     /// The first home of their line.
     pub origin: HomeId,
+    /// Whether the mirror has all that home has, and is home next: then home takes nothing back.
+    #[serde(default)]
+    pub ends: bool,
 }
 
 /// What a home says that was handed over: it has acknowledged nothing behind `last`, and never will in its epoch.

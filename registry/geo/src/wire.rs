@@ -30,6 +30,9 @@ pub struct FeedLine {
     /// Who is home, where that is not the first one any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<WireRegion>,
+    /// Whether home waits for what its mirrors say of how far they are.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reports: bool,
 }
 
 /// A cluster's id in hexadecimal: JSON has no numbers of 128 bits.
@@ -173,6 +176,8 @@ pub enum WriteAnswer {
     PreconditionFailed,
     /// There is no such manifest or tag to delete.
     Unknown,
+    /// It is done, and no mirror has said in time that it has it.
+    NoRemote,
     /// It is no manifest that home takes.
     Invalid {
         /// Why not, for whoever pushes it.

@@ -44,6 +44,9 @@ pub enum WriteError {
     /// The manifest names blobs that neither home nor this mirror has in that repository.
     #[error("{} blobs that the manifest names are neither here nor at home", .0.len())]
     BlobsUnknown(Vec<Digest>),
+    /// Home has written it, and no mirror has said in time that it has it too.
+    #[error("home has written it, and no mirror has said in time that it has it too")]
+    NoRemote,
     /// A reference names another manifest than the client says, or none.
     #[error("the reference names another manifest than the precondition says")]
     PreconditionFailed,
@@ -69,8 +72,13 @@ impl Mirror {
             return Err(WriteError::ReadOnly);
         }
         if self.following()?.is_none() {
-            // Somebody else may have been first.
-            let _received = self.registry.receive_changes(seen.home, Position::default(), Vec::new()).await?;
+            // Whoever was home itself has to be compared with the new one first. Somebody else may have been first.
+            if !self.has_own_content()? {
+                let _received = self.registry.receive_changes(seen.home, Position::default(), Vec::new()).await?;
+            }
+            if self.following()?.is_none() {
+                return Err(WriteError::HomeAway("this region does not follow it yet".to_owned()));
+            }
         }
         Ok(())
     }
@@ -132,6 +140,7 @@ impl Mirror {
             }
             WriteAnswer::BlobsUnknown { missing } => Err(WriteError::BlobsUnknown(missing)),
             WriteAnswer::PreconditionFailed => Err(WriteError::PreconditionFailed),
+            WriteAnswer::NoRemote => Err(WriteError::NoRemote),
             WriteAnswer::Done { digest: None, .. } | WriteAnswer::Unknown => Err(misunderstood()),
             WriteAnswer::Invalid { reason } => Err(WriteError::Invalid(reason)),
         }
@@ -147,9 +156,10 @@ impl Mirror {
                 Ok(())
             }
             WriteAnswer::Unknown => Err(WriteError::Unknown),
-            WriteAnswer::BlobsUnknown { .. } | WriteAnswer::PreconditionFailed | WriteAnswer::Invalid { .. } => {
-                Err(misunderstood())
-            }
+            WriteAnswer::BlobsUnknown { .. }
+            | WriteAnswer::PreconditionFailed
+            | WriteAnswer::NoRemote
+            | WriteAnswer::Invalid { .. } => Err(misunderstood()),
         }
     }
 

@@ -18,20 +18,22 @@ use crate::fixtures::{
     OWNER, digest, hash, key, multipart, new_manifest, open_upload, part, repository, tag, tail_key, upload, verified,
 };
 use crate::state::rows::{
-    AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
-    MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RegionRow, RepositoryRow, UploadRow, WantedRow,
+    AnnouncedRow, AnnouncedTagRow, AsideRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow,
+    MembershipRow, MirrorRow, ObjectRow, PartRow, Phase, Receiving, ReferrerRow, RegionRow, RepositoryRow, UploadRow,
+    WantedRow,
 };
 use crate::{
     AdmitMirror, AdmitWriter, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
     AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
     ChangeKind, CheckpointUpload, ClaimUpload, ClaimUploadRefused, ClusterId, CollectBlobs, Collected, Command,
     CommandId, Comparison, CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused,
-    DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FenceRegion, FenceRegionRefused, Fenced, FinishUpload,
-    FinishUploadRefused, ForgetKeys, ForsakeBlob, History, LandBlob, LandBlobRefused, Level, LinkBlob, LinkBlobRefused,
-    Linked, LogTime, ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart,
-    NameFirstVolume, NewManifest, OpenUploadRefused, Outcome, Position, Precondition, PromoteRegion,
-    PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused,
-    ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch, ReserveKeys, ReserveKeysRefused,
+    DismissAside, DismissMirror, Envelope, Epoch, Examined, ExpireUploads, FenceRegion, FenceRegionRefused, Fenced,
+    FinishUpload, FinishUploadRefused, ForgetKeys, ForsakeBlob, HandOverRegion, HandoverStep, History, KeepAside,
+    KeepAsideRefused, KeptAside, LandBlob, LandBlobRefused, Level, LinkBlob, LinkBlobRefused, Linked, LogTime,
+    ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
+    NewManifest, NoteRemote, OpenUploadRefused, Outcome, Position, Precondition, PromoteRegion, PromoteRegionRefused,
+    Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot,
+    ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch, RemoteProgress, ReserveKeys, ReserveKeysRefused,
     ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
     TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
@@ -235,6 +237,12 @@ fn region_commands() -> Vec<(&'static str, Command)> {
     let last = Position { epoch: 1, sequence: 300 };
     vec![
         ("fence-region", FenceRegion { by: epoch, origin, own: origin }.into()),
+        ("keep-aside", KeepAside { after: last, limit: 256 }.into()),
+        ("dismiss-aside", DismissAside { position: Some(last), limit: 1 }.into()),
+        ("note-remote", note_remote().into()),
+        ("hand-over-begins", hand_over(HandoverStep::Begins)),
+        ("hand-over-ends", hand_over(HandoverStep::Ends)),
+        ("hand-over-taken-back", hand_over(HandoverStep::TakenBack)),
         ("promote-region", PromoteRegion { epoch, handed_over: None }.into()),
         ("promote-region-handed-over", PromoteRegion { epoch, handed_over: Some(last) }.into()),
     ]
@@ -249,6 +257,13 @@ fn region_outcomes() -> Vec<(&'static str, Outcome)> {
         ("fenced", not_fenced(FenceRegionRefused::IsFenced { by: known })),
         ("fence-region-not-higher", not_fenced(FenceRegionRefused::NotHigher { known })),
         ("fence-region-other-origin", not_fenced(FenceRegionRefused::OtherOrigin { origin: ClusterId(8) })),
+        ("keep-aside", Outcome::KeepAside(Ok(KeptAside { kept: 2, more: true }))),
+        ("keep-aside-not-fenced", Outcome::KeepAside(Err(KeepAsideRefused::NotFenced))),
+        ("keep-aside-trimmed", Outcome::KeepAside(Err(KeepAsideRefused::Trimmed { oldest: cursor }))),
+        ("dismiss-aside", Outcome::DismissAside(Ok(300))),
+        ("note-remote", Outcome::NoteRemote(Ok(()))),
+        ("hand-over", Outcome::HandOverRegion(Ok(Fenced { last: cursor }))),
+        ("hand-over-refused", Outcome::HandOverRegion(Err(FenceRegionRefused::NotHandingOver))),
         ("promote-region", Outcome::PromoteRegion(Ok(promotion()))),
         ("promote-region-is-home", not_promoted(PromoteRegionRefused::IsHome { epoch: known })),
         ("promote-region-not-higher", not_promoted(PromoteRegionRefused::NotHigher { known })),
@@ -256,10 +271,30 @@ fn region_outcomes() -> Vec<(&'static str, Outcome)> {
     ]
 }
 
+fn hand_over(step: HandoverStep) -> Command {
+    let origin = ClusterId(8);
+    HandOverRegion { to: region_epoch(), origin, own: origin, step }.into()
+}
+
+fn note_remote() -> NoteRemote {
+    let progress = RemoteProgress { received: Position { epoch: 1, sequence: 300 }, waiting: vec![2, 297] };
+    NoteRemote { mirror: "eu".to_owned(), progress }
+}
+
+fn put_row() -> ManifestRow {
+    let NewManifest { media_type, content, .. } = new_manifest(1);
+    ManifestRow { media_type, size: 300, content, blobs: vec![digest(1), digest(2)], subject: None }
+}
+
 #[test]
 fn golden_rows_of_regions() {
     let (epoch, origin) = (region_epoch(), ClusterId(8));
     let row = |is_home, promotion| RegionRow { epoch, origin, is_home, promotion };
+    let (at, manifest) = (LogTime(1_700_000_000_000), put_row());
+    let kind = ChangeKind::ManifestPut { repository: repository(1), digest: digest(1), tags: vec![tag(1)] };
+    check("aside", &[("put", AsideRow { at, kind, manifest: Some(manifest) })]);
+    check("remote", &[("remote", note_remote())]);
+    check("handover", &[("handover", region_epoch())]);
     check("region", &[("fenced", row(false, None)), ("promoted", row(true, Some(promotion())))]);
 }
 
@@ -276,6 +311,7 @@ fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
         ("receive-snapshot", Outcome::ReceiveSnapshot(Ok(advanced))),
         ("receive-snapshot-superseded", Outcome::ReceiveSnapshot(Err(ReceiveSnapshotRefused::Superseded))),
         ("receive-snapshot-not-forgotten", Outcome::ReceiveSnapshot(Err(ReceiveSnapshotRefused::NotForgotten))),
+        ("receive-snapshot-not-kept-aside", Outcome::ReceiveSnapshot(Err(ReceiveSnapshotRefused::NotKeptAside))),
         ("resolve-manifest", Outcome::ResolveManifest(Ok(advanced))),
         ("resolve-manifest-not-waiting", not_resolved(ResolveManifestRefused::NotWaiting)),
         ("resolve-manifest-incomplete", not_resolved(ResolveManifestRefused::Incomplete(vec![digest(1)]))),

@@ -30,15 +30,16 @@ pub use command::{
     AdmitMirror, AdmitWriter, AdvanceInbox, AdvanceUploadRefused, Advanced, AllocateNode, Ancestor, AnnounceLevel,
     AnnounceLevelRefused, Arrival, BeginCompletion, BeginHistory, BeginMultipart, CancelUpload, CancelUploadRefused,
     CheckpointUpload, ClaimUpload, ClaimUploadRefused, CollectBlobs, Collected, Command, CommandId, Comparison,
-    CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissMirror, Envelope, Epoch,
-    Examined, ExpireUploads, FenceRegion, FenceRegionRefused, Fenced, FinishUpload, FinishUploadRefused, ForgetKeys,
-    ForsakeBlob, History, Incarnation, LandBlob, LandBlobRefused, LinkBlob, LinkBlobRefused, Linked, LogTime,
+    CondemnKeys, DeleteManifest, DeleteManifestRefused, DeleteTag, DeleteTagRefused, DismissAside, DismissMirror,
+    Envelope, Epoch, Examined, ExpireUploads, FenceRegion, FenceRegionRefused, Fenced, FinishUpload,
+    FinishUploadRefused, ForgetKeys, ForsakeBlob, HandOverRegion, HandoverStep, History, Incarnation, KeepAside,
+    KeepAsideRefused, KeptAside, LandBlob, LandBlobRefused, LinkBlob, LinkBlobRefused, Linked, LogTime,
     ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
-    NeverRefused, NewManifest, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition, PromoteRegion,
-    PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused,
-    ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch, ReserveKeys, ReserveKeysRefused,
-    ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
-    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
+    NeverRefused, NewManifest, NoteRemote, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition,
+    PromoteRegion, PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges,
+    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch,
+    RemoteProgress, ReserveKeys, ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine,
+    SnapshotStep, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};
@@ -49,9 +50,9 @@ pub use metadata::{
 };
 pub use peer::{ClusterId, PeerError, PeerTransport, VolumeId};
 pub use query::{
-    AdmittedMirror, AnnouncedManifest, AnnouncedTag, Blob, Condemned, Following, HeldManifest, HeldObject, KeyState,
-    Progress, Query, QueryError, ReferrerEntry, Region, Repository, Standing, StoredManifest, Unresolved, Upload,
-    UploadState, Wanted,
+    AdmittedMirror, AnnouncedManifest, AnnouncedTag, AsideChange, AsideManifest, Blob, Condemned, Following,
+    HeldManifest, HeldObject, KeyState, Progress, Query, QueryError, ReferrerEntry, Region, Repository, Standing,
+    StoredManifest, Unresolved, Upload, UploadState, Wanted,
 };
 pub use raft::{EntriesError, LogEntry, Rebuild, RebuildError, Until};
 pub use snapshot::Snapshot;

@@ -1,11 +1,14 @@
 //! Questions to the applied state.
 
+mod aside;
 mod landing;
 mod mirror;
 mod region;
+mod remote;
 
 use std::collections::BTreeMap;
 
+pub use aside::{AsideChange, AsideManifest};
 pub use mirror::{AdmittedMirror, AnnouncedManifest, AnnouncedTag, Following, Unresolved, Wanted};
 pub use region::{Region, Standing};
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, Part, RepositoryName, Tag, UploadId};

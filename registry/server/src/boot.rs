@@ -76,7 +76,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         store_is_ours(registry.check_not_succeeded().await)?;
     }
 
-    let mirror = geo::connect(settings, &registry, content, &supervisor)?;
+    let mirror = geo::connect(settings, &registry, content, &supervisor).await?;
     if let Some(mirror) = &mirror {
         answering.serve_arriving(geo::arriving(Arc::clone(mirror), Arc::clone(&registry)));
     }
@@ -355,6 +355,7 @@ fn make_registry(settings: &Settings, metadata: Metadata, store: Arc<dyn BlobSto
         backup_interval: settings.backup.interval,
         backup_retention: settings.backup.retention,
         sparse_manifests: settings.sparse_manifests,
+        acknowledge: settings.ack,
         upload_expiry: settings.upload_expiry,
         redirect: match settings.serving {
             BlobServing::Inline => None,

@@ -1,5 +1,6 @@
 //! The command line: what is run, and how failures are told to people.
 
+mod aside;
 mod cluster;
 mod mirror;
 mod region;
@@ -50,6 +51,7 @@ pub fn run() -> ExitCode {
             cluster::run(verb, matches)
         }
         Some(("mirror", matches)) => mirror::run(matches),
+        Some(("aside", matches)) => aside::run(matches),
         Some(("promote", matches)) => region::promote(matches),
         Some(("demote", matches)) => region::demote(matches),
         Some(("backup", matches)) => backup_command(matches),
@@ -205,6 +207,7 @@ fn command() -> Command {
         .subcommands(cluster::commands())
         .subcommand(mirror::command())
         .subcommands(region::commands())
+        .subcommand(aside::command())
         .subcommand(backup())
         .subcommand(restore_arguments())
         .subcommand(Command::new("config").about("Prints a configuration file with every setting, commented"))

@@ -25,6 +25,7 @@ mod paths {
     pub(super) const WATERMARKS: &str = "/geo/v1/watermarks";
     pub(super) const SNAPSHOT: &str = "/geo/v1/snapshot";
     pub(super) const REGION: &str = "/geo/v1/region";
+    pub(super) const PROGRESS: &str = "/geo/v1/progress";
     pub(super) const HANDOVER: &str = "/geo/v1/handover";
     pub(super) const MANIFEST: &str = "/geo/v1/manifest";
     pub(super) const BLOB: &str = "/geo/v1/blob";

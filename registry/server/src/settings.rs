@@ -26,17 +26,18 @@ pub(crate) use document::example_file;
 pub(crate) use kind::{Kind, Size, Span};
 pub(crate) use problem::SettingsError;
 use reader::{Noted, Reader};
+use roadstead_domain::Acknowledge;
 pub(crate) use sources::{CONFIG_VARIABLE, Sources};
-pub(crate) use table::{ALL, DATA, JoinAs, Listed, LogFormat, Preset, Section};
 use table::{
-    ANONYMOUS_PULL, BACKUP, BACKUP_INTERVAL, BACKUP_RETENTION, BLOB_SERVING, BLOBS, BODY_IDLE_TIMEOUT, CLUSTER_CA,
-    CLUSTER_CERTIFICATE, CLUSTER_KEY, CLUSTER_SECRET_FILE, DISK_RESERVE, GC_GRACE, HTPASSWD, INSECURE_HTTP, JOIN,
-    JOIN_AS, LISTEN, LOG_FORMAT, LOG_LEVEL, MAX_STALENESS, MAX_UPLOADS, MEMORY_BUDGET, PART_SIZE, PEER_ADDRESS,
-    PEER_LISTEN, REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE, S3_PREFIX, S3_PUBLIC_ENDPOINT,
-    S3_REGION, SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE, ServingChoice, StorageChoice,
-    TLS, TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM, UPSTREAM_CA_FILE, UPSTREAM_RATE,
-    UPSTREAM_TOKEN_FILE,
+    ACK, ACK_TIMEOUT, ANONYMOUS_PULL, AckChoice, BACKUP, BACKUP_INTERVAL, BACKUP_RETENTION, BLOB_SERVING, BLOBS,
+    BODY_IDLE_TIMEOUT, CLUSTER_CA, CLUSTER_CERTIFICATE, CLUSTER_KEY, CLUSTER_SECRET_FILE, DISK_RESERVE, GC_GRACE,
+    HTPASSWD, INSECURE_HTTP, JOIN, JOIN_AS, LISTEN, LOG_FORMAT, LOG_LEVEL, MAX_STALENESS, MAX_UPLOADS, MEMORY_BUDGET,
+    PART_SIZE, PEER_ADDRESS, PEER_LISTEN, REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE,
+    S3_PREFIX, S3_PUBLIC_ENDPOINT, S3_REGION, SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE,
+    ServingChoice, StorageChoice, TLS, TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM,
+    UPSTREAM_CA_FILE, UPSTREAM_RATE, UPSTREAM_TOKEN_FILE,
 };
+pub(crate) use table::{ALL, DATA, JoinAs, Listed, LogFormat, Preset, Section};
 
 /// Everything that can be set, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +65,7 @@ pub(crate) struct Settings {
     /// Which registry it mirrors, if it does.
     pub upstream: Option<Upstream>,
     pub sparse_manifests: bool,
+    pub ack: Acknowledge,
     pub upload_expiry: Duration,
     pub max_uploads: u32,
     pub body_idle_timeout: Duration,
@@ -221,6 +223,7 @@ impl Settings {
         let scrub_rate = reader.one(&SCRUB_RATE);
         let scrub_interval = reader.one(&SCRUB_INTERVAL);
         let sparse_manifests = reader.one(&SPARSE_MANIFESTS);
+        let ack = acknowledge(reader);
         let upload_expiry = reader.one(&UPLOAD_EXPIRY);
         let max_uploads = reader.one(&MAX_UPLOADS);
         let body_idle_timeout = reader.one(&BODY_IDLE_TIMEOUT);
@@ -245,6 +248,7 @@ impl Settings {
             scrub_rate: scrub_rate?,
             scrub_interval: scrub_interval?,
             sparse_manifests: sparse_manifests?,
+            ack: ack?,
             upload_expiry: upload_expiry?,
             max_uploads: max_uploads?,
             body_idle_timeout: body_idle_timeout?,
@@ -457,6 +461,16 @@ fn cluster_credentials(reader: &mut Reader<'_>) -> Result<Option<ClusterCredenti
             Err(Noted)
         }
     }
+}
+
+fn acknowledge(reader: &mut Reader<'_>) -> Result<Acknowledge, Noted> {
+    let choice = reader.one(&ACK);
+    let within = reader.one(&ACK_TIMEOUT);
+    let (choice, within) = (choice?, within?);
+    Ok(match choice {
+        AckChoice::Local => Acknowledge::Local,
+        AckChoice::OneRemote => Acknowledge::OneRemote { within },
+    })
 }
 
 fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {

@@ -66,6 +66,8 @@ pub(crate) enum TaskKind {
     Movers,
     /// Publishes what has come from home.
     Inbox,
+    /// Tells home how far this mirror is.
+    Reports,
 }
 
 /// What happens to a task when the process stops.
@@ -99,7 +101,8 @@ impl TaskKind {
             | Self::Follow
             | Self::HomeWatch
             | Self::Movers
-            | Self::Inbox => OnStop::Wait,
+            | Self::Inbox
+            | Self::Reports => OnStop::Wait,
             Self::Vitals | Self::WatchFiles | Self::RenewCertificate | Self::Member | Self::StoreWatch => OnStop::Abort,
         }
     }
@@ -119,7 +122,8 @@ impl TaskKind {
             | Self::Follow
             | Self::HomeWatch
             | Self::Movers
-            | Self::Inbox => OnFailure::Restart,
+            | Self::Inbox
+            | Self::Reports => OnFailure::Restart,
         }
     }
 }
@@ -143,6 +147,7 @@ impl fmt::Display for TaskKind {
             Self::HomeWatch => "watch over home",
             Self::Movers => "movers of blobs",
             Self::Inbox => "inbox",
+            Self::Reports => "reports to home",
         })
     }
 }

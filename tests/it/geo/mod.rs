@@ -1,6 +1,8 @@
 //! A home region and its mirror, as processes with a link between them.
 
+mod aside;
 mod history;
+mod one_remote;
 mod outages;
 mod promotion;
 mod pulls;

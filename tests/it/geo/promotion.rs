@@ -9,19 +9,19 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{PATIENCE, Regions, newest, status, until_tag, writing_mirror_of};
+use super::{PATIENCE, Regions, following, newest, status, until_tag};
 use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, sha256, until};
 
 /// A push that was acknowledged.
 #[derive(Clone)]
-struct Acknowledged {
-    tag: String,
+pub(super) struct Acknowledged {
+    pub(super) tag: String,
     image: Image,
     at: Instant,
 }
 
 /// Pushes images one after the other, and keeps what was acknowledged.
-struct Pusher {
+pub(super) struct Pusher {
     acknowledged: Arc<Mutex<Vec<Acknowledged>>>,
     refused: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
@@ -29,7 +29,7 @@ struct Pusher {
 }
 
 /// The status of a push of all of an image; 0 if there was no answer.
-async fn try_push(client: &Client, tag: &str, image: &Image) -> u16 {
+pub(super) async fn try_push(client: &Client, tag: &str, image: &Image) -> u16 {
     for blob in image.blobs() {
         let target = format!("/v2/team/app/blobs/uploads/?digest={}", sha256(blob));
         let sent = client.post(&target).header("content-type", "application/octet-stream").body(blob.clone());
@@ -45,7 +45,7 @@ async fn try_push(client: &Client, tag: &str, image: &Image) -> u16 {
 
 impl Pusher {
     /// Pushes to `client` until it is told to end.
-    fn start(client: Client, seed: u64) -> Self {
+    pub(super) fn start(client: Client, seed: u64) -> Self {
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let (refused, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let (kept, told, ends) = (Arc::clone(&acknowledged), Arc::clone(&refused), Arc::clone(&over));
@@ -67,14 +67,14 @@ impl Pusher {
         Self { acknowledged, refused, over, running }
     }
 
-    async fn until_acknowledged(&self, count: usize) {
+    pub(super) async fn until_acknowledged(&self, count: usize) {
         until("pushes are acknowledged", PATIENCE, async || {
             (self.acknowledged.lock().await.len() >= count).then_some(())
         })
         .await;
     }
 
-    async fn end(mut self) -> Vec<Acknowledged> {
+    pub(super) async fn end(mut self) -> Vec<Acknowledged> {
         self.over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.running.join_next().await {
             ended.expect("no push is answered otherwise");
@@ -83,12 +83,12 @@ impl Pusher {
     }
 }
 
-async fn json(registry: &Roadstead, words: &str) -> Value {
+pub(super) async fn json(registry: &Roadstead, words: &str) -> Value {
     let printed = registry.command(words).arg("--json").succeeds().await;
     serde_json::from_str(&printed).expect("JSON")
 }
 
-async fn is_whole(client: &Client, pushed: &Acknowledged) -> bool {
+pub(super) async fn is_whole(client: &Client, pushed: &Acknowledged) -> bool {
     let reply = client.manifest("team/app", &pushed.tag).await;
     if reply.status == 404 {
         return false;
@@ -186,7 +186,9 @@ async fn claim_15_a_third_mirror_follows_the_new_home_and_fences_the_old_one_tha
     let home = regions.home.client();
     let (first, lost, next) = (Image::random(1, &[9_000]), Image::random(2, &[9_000]), Image::random(3, &[9_000]));
     home.push_image("team/app", "latest", &first).await;
-    let third = writing_mirror_of(&regions.home, regions.home.base(), Setup::filesystem()).await;
+    // Under a name of its own: of two that have the same, only the token of the later is good.
+    let third = "mirror token third --writes";
+    let third = following(&regions.home, third, regions.home.base(), Setup::filesystem()).await;
     let mut third = third.start().await;
     until_tag(&third.client(), "team/app", "latest", &first.manifest).await;
     regions.until_level().await;
@@ -244,4 +246,46 @@ async fn claim_15_a_mirror_that_may_only_read_does_not_end_the_writes_of_its_hom
     json(&regions.mirror, "promote --yes --force").await;
     assert_eq!(status(&regions.mirror).await["region"]["standing"], "home");
     regions.home.client().push_image("team/app", "v3", &image).await;
+}
+
+#[tokio::test]
+async fn a_handover_whose_mirror_dies_is_taken_back_and_cannot_end() {
+    let mut regions = Regions::writing(Link::new(20, 1 << 20)).await;
+    let home = regions.home.client();
+    let image = Image::random(1, &[16 << 20]);
+    home.push_image("team/app", "v1", &image).await;
+    let promoting = regions.mirror.command("promote --yes");
+    let fenced = until("home stands still", PATIENCE, async || {
+        let region = status(&regions.home).await["region"].clone();
+        (region["standing"] == "fenced").then_some(region)
+    });
+    // It cannot have come in this time: the blob takes 16 s.
+    let region = tokio::select! {
+        region = fenced => region,
+        ended = promoting.ends() => panic!("it has ended: {ended:?}"),
+    };
+    regions.mirror.kill();
+    assert_eq!((&region["handing_over"], &region["epoch"]), (&Value::Bool(true), &Value::from(2)));
+    assert_eq!(try_push(&home, "late", &Image::random(2, &[100])).await, 503);
+
+    let taken_back = json(&regions.home, "demote --cancel").await;
+    assert_eq!((&taken_back["standing"], &taken_back["epoch"]), (&Value::from("home"), &Value::from(3)));
+    assert_eq!(try_push(&home, "v2", &Image::random(3, &[100])).await, 201);
+    let said = regions.home.command("demote --cancel").fails().await;
+    assert!(said.contains("nothing to take back"), "{said}");
+
+    // The mirror hears of that, follows, and takes over in another epoch.
+    regions.mirror.restart().await;
+    until("it knows of the epoch", PATIENCE, async || {
+        (status(&regions.mirror).await["region"]["epoch"] == 3).then_some(())
+    })
+    .await;
+    regions.until_level().await;
+    let done = json(&regions.mirror, "promote --yes").await;
+    assert_eq!((&done["handed_over"], &done["region"]["epoch"]), (&Value::Bool(true), &Value::from(4)));
+    let said = regions.home.command("demote --cancel").fails().await;
+    assert!(said.contains("promote --force"), "{said}");
+    regions.mirror.client().pull_image("team/app", "v1", &image).await;
+    regions.home.assert_unharmed();
+    regions.mirror.assert_unharmed();
 }

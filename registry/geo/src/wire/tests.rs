@@ -56,12 +56,14 @@ fn golden_feed_lines() {
     let home = HomeId(ClusterId(7));
     let newest = Position { epoch: 1, sequence: 300 };
     let time = LogTime(1_700_000_000_000);
-    let watermark = FeedLine { home, newest, time, changes: Vec::new(), writes: false, region: None };
+    let watermark = FeedLine { home, newest, time, changes: Vec::new(), writes: false, region: None, reports: false };
     let page = kinds.into_iter().zip(295..).map(|(kind, sequence)| FeedLine {
         changes: vec![WireChange { position: Position { epoch: 1, sequence }, at: time, kind }],
         ..watermark.clone()
     });
-    check("feed", &page.chain([watermark.clone(), FeedLine { writes: true, ..watermark.clone() }]).collect::<Vec<_>>());
+    let writes = FeedLine { writes: true, ..watermark.clone() };
+    let reports = FeedLine { reports: true, ..watermark.clone() };
+    check("feed", &page.chain([watermark.clone(), writes, reports]).collect::<Vec<_>>());
 }
 
 #[test]
@@ -107,6 +109,7 @@ fn golden_writes() {
         WriteAnswer::BlobsUnknown { missing: vec![one, two] },
         WriteAnswer::PreconditionFailed,
         WriteAnswer::Unknown,
+        WriteAnswer::NoRemote,
         WriteAnswer::Invalid { reason: "why".to_owned() },
     ];
     check("write-answers", &answers);

@@ -84,6 +84,9 @@ pub enum ReceiveSnapshotRefused {
     /// What waited before is not forgotten yet.
     #[error("what waited before the comparison is not forgotten yet")]
     NotForgotten,
+    /// This region was home, and what it has acknowledged and the new one lacks is not [kept aside](crate::KeepAside) yet.
+    #[error("what this region has acknowledged as home is not kept aside yet")]
+    NotKeptAside,
 }
 
 /// What a command of a mirror came to.

@@ -9,6 +9,7 @@
 //! so it holds at that place of the one history, and it changes nothing. `apply` reads no clock: `at` of the envelope
 //! is the time.
 
+mod aside;
 mod blob;
 mod collect;
 mod history;
@@ -19,8 +20,10 @@ mod mirror;
 mod node;
 mod quarantine;
 mod region;
+mod remote;
 mod upload;
 
+pub use aside::{DismissAside, KeepAside, KeepAsideRefused, KeptAside};
 pub use blob::{LinkBlob, LinkBlobRefused, Linked, MountBlob, MountBlobRefused, UnlinkBlob, UnlinkBlobRefused};
 pub use collect::{CollectBlobs, Collected, TouchBlob, TouchBlobRefused};
 pub use history::{Ancestor, BeginHistory, History};
@@ -38,8 +41,10 @@ pub use mirror::{
 pub use node::{AllocateNode, AnnounceLevel, AnnounceLevelRefused, NameFirstVolume};
 pub use quarantine::{Examined, SetQuarantine};
 pub use region::{
-    FenceRegion, FenceRegionRefused, Fenced, PromoteRegion, PromoteRegionRefused, Promotion, RegionEpoch,
+    FenceRegion, FenceRegionRefused, Fenced, HandOverRegion, HandoverStep, PromoteRegion, PromoteRegionRefused,
+    Promotion, RegionEpoch,
 };
+pub use remote::{NoteRemote, RemoteProgress};
 use serde::{Deserialize, Serialize};
 pub use upload::{
     AdvanceUploadRefused, BeginCompletion, BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload,
@@ -100,7 +105,8 @@ impl Command {
             | Self::ReceiveSnapshot(_)
             | Self::ResolveManifest(_)
             | Self::MendManifest(_)
-            | Self::LandBlob(_) => true,
+            | Self::LandBlob(_)
+            | Self::KeepAside(_) => true,
             Self::CancelUpload(_)
             | Self::ExpireUploads(_)
             | Self::CondemnKeys(_)
@@ -121,6 +127,9 @@ impl Command {
             | Self::AdmitWriter(_)
             | Self::FenceRegion(_)
             | Self::PromoteRegion(_)
+            | Self::DismissAside(_)
+            | Self::NoteRemote(_)
+            | Self::HandOverRegion(_)
             | Self::AnnounceLevel(_) => false,
         }
     }
@@ -165,7 +174,11 @@ impl Command {
             | Self::LandBlob(_)
             | Self::AdmitWriter(_)
             | Self::FenceRegion(_)
-            | Self::PromoteRegion(_) => Level::FIRST,
+            | Self::PromoteRegion(_)
+            | Self::KeepAside(_)
+            | Self::DismissAside(_)
+            | Self::NoteRemote(_)
+            | Self::HandOverRegion(_) => Level::FIRST,
         }
     }
 }
@@ -292,4 +305,8 @@ operations! {
     AdmitWriter -> () | NeverRefused,
     FenceRegion -> Fenced | FenceRegionRefused,
     PromoteRegion -> Promotion | PromoteRegionRefused,
+    KeepAside -> KeptAside | KeepAsideRefused,
+    DismissAside -> u32 | NeverRefused,
+    NoteRemote -> () | NeverRefused,
+    HandOverRegion -> Fenced | FenceRegionRefused,
 }

@@ -3,6 +3,9 @@
 //! ```text
 //!  home of epoch n --FenceRegion{n + 1, the mirror}--> fenced: no client's change is taken any more, the feed stands still
 //!  mirror          --PromoteRegion{n + 1, itself}----> home of epoch n + 1: its feed goes on in an epoch of its own
+//!
+//!  handed over:  home --Begins--> fenced, for the mirror to catch up --Ends--> for good, then the mirror is promoted
+//!                                   '--TakenBack--> home of epoch n + 2: the mirror cannot end it any more
 //! ```
 //!
 //! Epochs are ordered, and a region that has learnt of a higher one than its own never takes changes under its own again.
@@ -74,6 +77,34 @@ pub enum FenceRegionRefused {
         /// The first home of this one's.
         origin: ClusterId,
     },
+    /// There is no handover that could be taken back.
+    #[error("there is no handover that could be taken back")]
+    NotHandingOver,
+}
+
+/// A step of a handover, at the home that hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOverRegion {
+    /// The epoch that begins, whose home the mirror will be.
+    pub to: RegionEpoch,
+    /// The first home of that line of epochs.
+    pub origin: ClusterId,
+    /// The cluster that hands over.
+    pub own: ClusterId,
+    /// Which step.
+    pub step: HandoverStep,
+}
+
+/// The steps of a handover. Each may be repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HandoverStep {
+    /// Home takes no client's change any more, so that the mirror can catch up.
+    Begins,
+    /// The mirror has all that home has, and becomes home: from then on nothing is taken back. A mirror is promoted by a
+    /// handover only after this was acknowledged.
+    Ends,
+    /// Home goes on as the home of the epoch after that: it has not ended, and never will.
+    TakenBack,
 }
 
 /// Makes a mirror the home of an epoch, or a fenced home the home of another one.

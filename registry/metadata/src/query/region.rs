@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Query, QueryError};
-use crate::state::keyspace::{CURSOR, REGION};
+use crate::state::keyspace::{CURSOR, HANDOVER, REGION};
 use crate::state::rows::RegionRow;
 use crate::{ClusterId, Promotion, RegionEpoch};
 
@@ -38,6 +38,11 @@ impl Query {
         let row = self.rows.get(REGION, ())?;
         let followed = self.rows.get(CURSOR, ())?.map(|cursor| cursor.home);
         Ok(Region::of(row.as_ref(), followed, own))
+    }
+
+    /// The handover that this region has begun, and that the mirror has not ended: the epoch that it is to.
+    pub fn handing_over(&self) -> Result<Option<RegionEpoch>, QueryError> {
+        self.rows.get(HANDOVER, ())
     }
 }
 

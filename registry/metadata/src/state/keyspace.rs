@@ -13,10 +13,10 @@ use std::ops::Bound;
 use roadstead_oci::{Algorithm, Digest, ObjectKey, RepositoryName, Tag, UploadId};
 
 use super::rows::{
-    AnnouncedRow, AnnouncedTagRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow, MembershipRow,
-    MirrorRow, ObjectRow, PartRow, ReferrerRow, RegionRow, RepositoryRow, UploadRow, WantedRow,
+    AnnouncedRow, AnnouncedTagRow, AsideRow, ChangeRow, CursorRow, DedupRow, Head, InboxRow, KeyRow, ManifestRow,
+    MembershipRow, MirrorRow, ObjectRow, PartRow, ReferrerRow, RegionRow, RepositoryRow, UploadRow, WantedRow,
 };
-use crate::{Arrival, ClusterId, CommandId, History, Level, LogTime, Position, VolumeId};
+use crate::{Arrival, ClusterId, CommandId, History, Level, LogTime, NoteRemote, Position, RegionEpoch, VolumeId};
 
 /// The counters and clocks of the whole state.
 pub(crate) const HEAD: Region<(), Head> = Region::new(0x01);
@@ -33,6 +33,9 @@ pub(crate) const LEVEL: Region<(), Level> = Region::new(0x05);
 
 /// Which region is home, where that is not the first one.
 pub(crate) const REGION: Region<(), RegionRow> = Region::new(0x06);
+
+/// The handover that was begun and has not ended: the epoch that it is to.
+pub(crate) const HANDOVER: Region<(), RegionEpoch> = Region::new(0x07);
 
 /// Repositories that hold anything.
 pub(crate) const REPOSITORIES: Region<RepositoryName, RepositoryRow> = Region::new(0x10);
@@ -113,8 +116,19 @@ pub(crate) const LANDED: Region<(RepositoryName, Digest), LogTime> = Region::new
 /// The same by age.
 pub(crate) const LANDED_BY_AGE: Region<(LogTime, RepositoryName, Digest), ()> = Region::new(0x88);
 
+/// What a home that was fenced had acknowledged and its successor did not have.
+pub(crate) const ASIDE: Region<Position, AsideRow> = Region::new(0x8a);
+/// Blobs that those name, which are not collected.
+pub(crate) const PINS: Region<(Digest, Position), ()> = Region::new(0x8b);
+/// Objects of manifests among those, which stay when the manifests go.
+pub(crate) const ASIDE_KEYS: Region<(ObjectKey, Position), ()> = Region::new(0x8c);
+/// Up to which change of its own feed they have been kept aside.
+pub(crate) const ASIDE_UP_TO: Region<(), Position> = Region::new(0x8d);
+
 /// Who may follow this registry, by the hash of their token.
 pub(crate) const MIRRORS: Region<Digest, MirrorRow> = Region::new(0x90);
+/// How far they are, by the hash of their name.
+pub(crate) const REMOTES: Region<Digest, NoteRemote> = Region::new(0x91);
 /// Those of them who may also write.
 pub(crate) const WRITERS: Region<Digest, ()> = Region::new(0x89);
 
@@ -544,6 +558,7 @@ mod tests {
             ("history", HISTORY.key(())),
             ("cluster", CLUSTER.key(())),
             ("level", LEVEL.key(())),
+            ("handover", HANDOVER.key(())),
             ("reads", READS.key(&300)),
             ("repository", REPOSITORIES.key(name)),
             ("tag", TAGS.key((name, tag))),
@@ -574,8 +589,13 @@ mod tests {
             ("passed-over", PASSED_OVER.key((name, tag))),
             ("landed", LANDED.key((name, digest))),
             ("landed-by-age", LANDED_BY_AGE.key((time, name, digest))),
+            ("aside", ASIDE.key(position)),
+            ("pin", PINS.key((digest, position))),
+            ("aside-key", ASIDE_KEYS.key((object, position))),
+            ("aside-up-to", ASIDE_UP_TO.key(())),
             ("mirror", MIRRORS.key(digest)),
             ("writer", WRITERS.key(digest)),
+            ("remote", REMOTES.key(digest)),
             ("result", DEDUP.key(id)),
             ("result-by-age", DEDUP_BY_AGE.key((time, id))),
         ];

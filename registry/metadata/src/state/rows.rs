@@ -236,3 +236,12 @@ pub(crate) struct RegionRow {
     /// How it became home, if it ever was promoted.
     pub promotion: Option<Promotion>,
 }
+
+/// A change that is kept aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AsideRow {
+    pub at: LogTime,
+    pub kind: ChangeKind,
+    /// What was put, if it was still there.
+    pub manifest: Option<ManifestRow>,
+}

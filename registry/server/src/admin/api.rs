@@ -15,7 +15,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{Registry, ScrubOptions};
 use roadstead_geo::Mirror;
-use roadstead_metadata::{Beginning, MemberChange};
+use roadstead_metadata::{Beginning, MemberChange, Position};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -24,7 +24,7 @@ use tracing::error;
 use super::mirrors::Mint;
 use super::problem::{Code, Problem};
 use super::scrub::{Line, Request as ScrubRequest};
-use super::{backup, beginning, drain, leadership, members, mirrors, region, snapshot, status};
+use super::{aside, backup, beginning, demotion, drain, leadership, members, mirrors, region, snapshot, status};
 use crate::health::Health;
 use crate::metered_store::StoreContact;
 use crate::metrics::Metrics;
@@ -53,7 +53,7 @@ pub(crate) struct Admin {
 }
 
 /// Every request that is understood. A path keeps its meaning for as long as its version is served.
-pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 19] {
+pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 23] {
     [
         (Method::GET, "/admin/v1/status", get(get_status)),
         (Method::GET, beginning::VOLUME, get(get_volume)),
@@ -74,6 +74,10 @@ pub(super) fn routes() -> [(Method, &'static str, MethodRouter<Arc<Admin>>); 19]
         (Method::GET, "/admin/v1/promotion", get(get_promotion)),
         (Method::POST, "/admin/v1/promotion", post(post_promotion)),
         (Method::POST, "/admin/v1/demotion", post(post_demotion)),
+        (Method::GET, "/admin/v1/aside", get(get_aside)),
+        (Method::POST, "/admin/v1/aside/dismiss", post(dismiss_aside)),
+        (Method::POST, "/admin/v1/aside/push", post(push_aside)),
+        (Method::POST, "/admin/v1/demotion/cancel", post(cancel_handover)),
     ]
 }
 
@@ -213,8 +217,36 @@ async fn post_promotion(State(admin): State<Arc<Admin>>, body: Body) -> Response
 
 async fn post_demotion(State(admin): State<Arc<Admin>>, body: Body) -> Response {
     match read(body).await {
-        Ok(Some(request)) => answer(region::demote(&admin.registry, request).await),
+        Ok(Some(request)) => answer(demotion::demote(&admin.registry, request).await),
         Ok(None) => Problem::new(Code::BadRequest, "the body says who is home, and there is none").into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn cancel_handover(State(admin): State<Arc<Admin>>) -> Response {
+    answer(demotion::cancel(&admin.registry).await)
+}
+
+async fn get_aside(State(admin): State<Arc<Admin>>, uri: Uri) -> Response {
+    let number = |name: &str| {
+        let mut pairs = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+        pairs.find(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok())
+    };
+    let after = number("epoch").zip(number("after")).map(|(epoch, sequence)| Position { epoch, sequence });
+    answer(aside::list(&admin.registry, after))
+}
+
+async fn push_aside(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    match read(body).await {
+        Ok(Some(request)) => answer(aside::push(&admin, request).await),
+        Ok(None) => Problem::new(Code::BadRequest, "the body says which change, and there is none").into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+async fn dismiss_aside(State(admin): State<Arc<Admin>>, body: Body) -> Response {
+    match read(body).await {
+        Ok(request) => answer(aside::dismiss(&admin.registry, request.unwrap_or_default()).await),
         Err(problem) => problem.into_response(),
     }
 }

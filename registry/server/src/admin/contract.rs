@@ -11,8 +11,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::api::routes;
+use super::aside;
 use super::backup::Taken;
 use super::beginning::{self, Volume};
+use super::demotion;
 use super::drain::Drained;
 use super::leadership::{Request as TransferRequest, Transferred};
 use super::members;
@@ -74,9 +76,13 @@ fn golden_answers() {
     check("status-with-a-backup.json", &status::tests::status_with_a_backup());
     check("status-of-a-mirror.json", &status::tests::status_of_a_mirror());
     check("region.json", &region::tests::promoted());
+    check("region-handing-over.json", &region::tests::handing_over());
     check("promotion-outlook.json", &region::tests::outlook());
     check("promotion.json", &region::tests::done());
-    check("demotion.json", &region::tests::demoted());
+    check("aside.json", &aside::tests::aside());
+    check("aside-pushed.json", &aside::tests::pushed());
+    check("aside-dismissed.json", &aside::DismissedAside { dismissed: 2 });
+    check("demotion.json", &demotion::tests::demoted());
     let taken = Taken {
         sequence: 57,
         time: "2026-07-01T12:00:00.000Z".to_owned(),
@@ -108,8 +114,12 @@ fn golden_requests() {
     check("leadership-transfer-request-any.json", &TransferRequest { to: None });
     let begin = beginning::Request { volume: uuid::Uuid::from_u128(0x1001), cluster: uuid::Uuid::from_u128(7) };
     check("begin-request.json", &begin);
-    check("promotion-request.json", &region::PromotionRequest { force: true });
-    check("demotion-request.json", &region::DemotionRequest { epoch: 2, home: uuid::Uuid::from_u128(9) });
+    check("promotion-request.json", &region::PromotionRequest { force: true, epoch: None });
+    check("promotion-of-an-epoch-request.json", &region::PromotionRequest { force: true, epoch: Some(2) });
+    let dismiss = aside::DismissRequest { epoch: Some(1), sequence: Some(301), all: false };
+    check("aside-dismiss-request.json", &dismiss);
+    check("aside-push-request.json", &aside::PushRequest { epoch: 1, sequence: 301, move_tags: true });
+    check("demotion-request.json", &demotion::DemotionRequest { epoch: 2, home: uuid::Uuid::from_u128(9) });
     check("replace-request.json", &members::Replace { by: 5 });
     check("scrub-request.json", &ScrubRequest { rate: None, orphan_age_seconds: 86_400, delete_orphans: false });
     assert!(serde_json::from_str::<TransferRequest>(r#"{"too": 2}"#).is_err(), "what is misspelt is not ignored");

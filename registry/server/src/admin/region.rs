@@ -1,4 +1,4 @@
-//! `roadstead promote` and `roadstead demote`: which region is home.
+//! `roadstead promote`: which region is home.
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
@@ -6,9 +6,8 @@ use std::path::Path;
 
 use roadstead_domain::{Fault, Registry, rfc3339};
 use roadstead_geo::{Lag, MAX_NOT_WHOLE, Mirror, Outlook, PromoteError, Promoted};
-use roadstead_metadata::{Change, ChangeKind, ClusterId, Region, RegionEpoch, Standing};
+use roadstead_metadata::{Change, ChangeKind, Region, Standing};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use super::api::Admin;
 use super::client::{Client, block_on};
@@ -19,7 +18,6 @@ use crate::failure::Failure;
 
 const REGION: &str = "/admin/v1/region";
 const PROMOTION: &str = "/admin/v1/promotion";
-const DEMOTION: &str = "/admin/v1/demotion";
 
 /// The longest answer to a question that is read.
 const MAX_CONFIRMATION: u64 = 64;
@@ -40,6 +38,9 @@ pub(super) struct RegionView {
     /// How it became home, if it was promoted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promotion: Option<PromotionView>,
+    /// Whether it is fenced for a mirror that has not taken over yet: then it can be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub handing_over: bool,
 }
 
 /// How a region became home.
@@ -94,6 +95,9 @@ pub(super) struct PromotionRequest {
     /// Without a handover, if none is to be had.
     #[serde(default)]
     pub force: bool,
+    /// The epoch that is to begin, or a later one: the next, unless this is higher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
 }
 
 /// The answer when it is home. Fields are added, never changed.
@@ -108,34 +112,14 @@ pub(super) struct PromotionDone {
     pub lag_bytes: u64,
 }
 
-/// The body of `POST /admin/v1/demotion`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DemotionRequest {
-    /// The epoch that has begun.
-    pub epoch: u64,
-    /// The cluster that is home in it.
-    pub home: Uuid,
-}
-
-/// The answer when this region is not home: the demotion token. Fields are added, never changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Demoted {
-    pub epoch: u64,
-    pub home: String,
-    /// This cluster.
-    pub from: String,
-    /// Its last change: it has acknowledged nothing behind it.
-    pub last_epoch: u64,
-    pub last_sequence: u64,
-}
-
 pub(super) fn of(registry: &Registry) -> Result<RegionView, Fault> {
-    Ok(view(registry, &registry.region()?))
+    let handing_over = registry.metadata().query()?.handing_over()?.is_some();
+    Ok(RegionView { handing_over, ..view(registry, &registry.region()?) })
 }
 
 fn view(registry: &Registry, region: &Region) -> RegionView {
     RegionView {
+        handing_over: false,
         standing: standing(region.standing).to_owned(),
         epoch: region.epoch.number,
         home: uuid(region.epoch.home.0),
@@ -193,7 +177,7 @@ pub(super) async fn promote(admin: &Admin, request: PromotionRequest) -> Result<
         return take_back(registry, &region, request).await;
     }
     let mirror = following(admin)?;
-    let Promoted { handed_over, lag, .. } = mirror.promote(request.force).await?;
+    let Promoted { handed_over, lag, .. } = mirror.promote(request.force, request.epoch).await?;
     let region = of(registry)?;
     Ok(PromotionDone { region, handed_over, lag_seconds: lag.seconds, lag_changes: lag.changes, lag_bytes: lag.bytes })
 }
@@ -204,7 +188,7 @@ async fn take_back(registry: &Registry, region: &Region, request: PromotionReque
         let home = uuid(region.epoch.home.0);
         let why = format!(
             "this region is fenced: cluster {home} is home in epoch {}, if it came to be promoted; what it has acknowledged \
-             since is not here",
+             since is not here. A handover that has not ended is taken back without a loss: `roadstead demote --cancel`",
             region.epoch.number
         );
         return Err(Problem::new(Code::NeedsForce, why));
@@ -215,28 +199,7 @@ async fn take_back(registry: &Registry, region: &Region, request: PromotionReque
     Ok(PromotionDone { region: of(registry)?, handed_over: false, lag_seconds: None, lag_changes: 0, lag_bytes: 0 })
 }
 
-pub(super) async fn demote(registry: &Registry, request: DemotionRequest) -> Result<Demoted, Problem> {
-    let DemotionRequest { epoch, home } = request;
-    let region = registry.region()?;
-    if region.standing == Standing::Mirror {
-        return Err(Problem::new(Code::Unfit, "this region is a mirror: it is not home"));
-    }
-    let by = RegionEpoch { number: epoch, home: ClusterId(home.as_u128()) };
-    if by.home == registry.metadata().identity().cluster {
-        return Err(Problem::new(Code::BadRequest, "that is this cluster itself: say which one is home instead"));
-    }
-    let fenced = registry.fence_region(by, region.origin).await?;
-    let fenced = fenced.map_err(|refused| Problem::new(Code::Unfit, refused))?;
-    Ok(Demoted {
-        epoch,
-        home: home.to_string(),
-        from: uuid(registry.metadata().identity().cluster.0),
-        last_epoch: fenced.last.epoch,
-        last_sequence: fenced.last.sequence,
-    })
-}
-
-fn following(admin: &Admin) -> Result<&std::sync::Arc<Mirror>, Problem> {
+pub(super) fn following(admin: &Admin) -> Result<&std::sync::Arc<Mirror>, Problem> {
     let mirror = admin.mirror.as_ref().filter(|mirror| !mirror.is_over());
     mirror.ok_or_else(|| Problem::new(Code::Unfit, "this region follows no other one: it is home"))
 }
@@ -274,23 +237,9 @@ pub(crate) fn run_promote(data: &Path, arguments: PromoteArguments) -> anyhow::R
             statement(&client.get(PROMOTION).await?, force)
         };
         confirm(&statement, yes)?;
-        let done: PromotionDone = client.command_with(PROMOTION, &PromotionRequest { force }).await?;
+        let done: PromotionDone = client.command_with(PROMOTION, &PromotionRequest { force, epoch: None }).await?;
         if json { Ok(serde_json::to_string_pretty(&done)? + "\n") } else { Ok(done_text(&done)) }
     })
-}
-
-/// Tells the registry on `data` that it is not home; gives what is to be printed.
-pub(crate) fn run_demote(data: &Path, epoch: u64, home: Uuid, as_json: bool) -> anyhow::Result<String> {
-    let done: Demoted = block_on(async {
-        Client::connect(data).await?.command_with(DEMOTION, &DemotionRequest { epoch, home }).await
-    })?;
-    if as_json {
-        return Ok(serde_json::to_string_pretty(&done)? + "\n");
-    }
-    Ok(format!(
-        "this region takes no pushes any more: cluster {home} is home in epoch {epoch}. Its last change was {}\n",
-        done.last_sequence
-    ))
 }
 
 fn statement(outlook: &PromotionOutlook, force: bool) -> String {
@@ -388,6 +337,17 @@ pub(super) mod tests {
             origin: uuid(7),
             cluster: uuid(9),
             promotion: Some(promotion),
+            handing_over: false,
+        }
+    }
+
+    pub(crate) fn handing_over() -> RegionView {
+        RegionView {
+            standing: "fenced".to_owned(),
+            cluster: uuid(7),
+            promotion: None,
+            handing_over: true,
+            ..promoted()
         }
     }
 
@@ -418,10 +378,6 @@ pub(super) mod tests {
             lag_changes: 3,
             lag_bytes: 1_600_000,
         }
-    }
-
-    pub(crate) fn demoted() -> Demoted {
-        Demoted { epoch: 2, home: uuid(9), from: uuid(7), last_epoch: 1, last_sequence: 302 }
     }
 
     #[test]

@@ -15,6 +15,9 @@ use super::region::{self, RegionView};
 use super::table::{bytes, columns};
 use crate::health::Readiness;
 
+/// Above it, it is only said that there are so many at least: each is a row that is read.
+const MAX_ASIDE_COUNTED: usize = 10_000;
+
 /// The answer of `GET /admin/v1/status`. Fields are added, never changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Status {
@@ -43,6 +46,9 @@ pub(super) struct Status {
     /// Where home is not the first one any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<RegionView>,
+    /// Changes that are kept aside, counted up to ten thousand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_aside: Option<u64>,
 }
 
 /// How far a mirror is behind its home, as this replica sees it.
@@ -151,6 +157,7 @@ pub(super) fn of(admin: &Admin) -> Result<Status, Fault> {
             .map(|mirror| mirror_lag(mirror))
             .transpose()?,
         region: status_of_region(registry)?,
+        kept_aside: Some(query.count_aside(MAX_ASIDE_COUNTED)? as u64).filter(|kept| *kept > 0),
     })
 }
 
@@ -200,7 +207,7 @@ pub(crate) fn run(data: &Path, as_json: bool) -> anyhow::Result<String> {
 
 fn text(status: &Status) -> String {
     let Status { version, url, readiness, cluster, node, level, raft, changes, .. } = status;
-    let Status { uploads_open, memory_budget, blob_store, backup, mirror, region, .. } = status;
+    let Status { uploads_open, memory_budget, blob_store, backup, mirror, region, kept_aside, .. } = status;
     let store = if blob_store.is_there { "answers" } else { "does not answer; what is cached is served, pushes wait" };
     let leader = match raft.leader {
         Some(_) if raft.role == "leader" => String::new(),
@@ -232,6 +239,7 @@ fn text(status: &Status) -> String {
         rows.push(("lag", lag_row(mirror)));
     }
     rows.extend(region.as_ref().map(|region| ("region", region_row(region))));
+    rows.extend(kept_aside.map(|kept| ("kept aside", format!("{kept} changes; `roadstead aside` lists them"))));
     rows.extend(raft.fatal.iter().map(|reason| ("stopped", reason.clone())));
     columns(&rows)
 }
@@ -250,8 +258,11 @@ fn backup_row(BackupState { lag_seconds, snapshot, snapshot_failed }: &BackupSta
 }
 
 fn region_row(region: &RegionView) -> String {
-    let RegionView { standing, epoch, home, .. } = region;
+    let RegionView { standing, epoch, home, handing_over, .. } = region;
     match standing.as_str() {
+        "fenced" if *handing_over => format!(
+            "stands still for cluster {home}, which takes over in epoch {epoch}; `roadstead demote --cancel` takes it back"
+        ),
         "home" => format!("home, in epoch {epoch}"),
         "mirror" => format!("mirror, in epoch {epoch} of cluster {home}"),
         _ => format!("fenced: cluster {home} is home since epoch {epoch}; no pushes are taken here"),
@@ -316,6 +327,7 @@ pub(super) mod tests {
             backup: None,
             mirror: None,
             region: None,
+            kept_aside: None,
         }
     }
 

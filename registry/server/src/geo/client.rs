@@ -21,7 +21,7 @@ use roadstead_geo::{
     DemotionToken, FeedLine, HandoverRequest, Home, HomeBlob, HomeError, HomeManifest, Lines, MAX_LINE_BYTES,
     RegionReport, SnapshotLine,
 };
-use roadstead_metadata::{Metadata, Position};
+use roadstead_metadata::{Metadata, Position, RemoteProgress};
 use roadstead_oci::{Digest, Manifest, Reference, RepositoryName};
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
@@ -254,10 +254,22 @@ impl Home for HttpHome {
     }
 
     async fn hand_over(&self, to: HandoverRequest) -> Result<DemotionToken, HomeError> {
-        let HandoverRequest { epoch, home, origin } = to;
+        let HandoverRequest { epoch, home, origin, ends } = to;
         let (home, origin) = (String::from(home), String::from(origin));
-        let target = format!("{}?epoch={epoch}&home={home}&origin={origin}", paths::HANDOVER);
+        let target = format!("{}?epoch={epoch}&home={home}&origin={origin}&ends={ends}", paths::HANDOVER);
         self.document(Method::POST, &target).await
+    }
+
+    async fn report(&self, progress: &RemoteProgress) -> Result<(), HomeError> {
+        let RemoteProgress { received: Position { epoch, sequence }, waiting } = progress;
+        let waiting: Vec<String> = waiting.iter().map(u64::to_string).collect();
+        let waiting = waiting.join(".");
+        let target = format!("{}?epoch={epoch}&sequence={sequence}&waiting={waiting}", paths::PROGRESS);
+        let answer = self.ask(Method::POST, &target, None).await?;
+        // To its end, of which there is none, so that the connection is kept.
+        let mut nothing = Box::pin(answer.bytes());
+        while nothing.next().await.is_some() {}
+        Ok(())
     }
 
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError> {

@@ -48,8 +48,10 @@ impl Homeland {
 }
 
 /// The mirror that asks.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Caller {
+    /// Its name.
+    pub(super) mirror: String,
     /// Whether it may write, and this is a registry that decides.
     pub(super) writes: bool,
     /// Whether its token is one for writing: such a mirror may also say who is home.
@@ -81,6 +83,7 @@ pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor, decides: b
     let regions = Router::new()
         .route(paths::REGION, get(region::report))
         .route(paths::HANDOVER, post(region::hand_over))
+        .route(paths::PROGRESS, post(region::progress))
         .with_state(Arc::clone(&registry));
     write_endpoint::routes()
         .route(paths::FEED, get(feed))
@@ -106,7 +109,8 @@ async fn admit(State(home): State<Arc<Homeland>>, mut request: Request, next: Ne
                 Ok(decides) => decides,
                 Err(fault) => return Refusal::Failed(fault).into_response(),
             };
-            request.extensions_mut().insert(Caller { writes: mirror.writes && decides, is_writer: mirror.writes });
+            let (writes, is_writer) = (mirror.writes && decides, mirror.writes);
+            request.extensions_mut().insert(Caller { mirror: mirror.name, writes, is_writer });
             until_dismissed(&home.registry, token, next.run(request).await)
         }
         Ok(_) => Refusal::Unauthorized.into_response(),

@@ -10,7 +10,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use roadstead_domain::{Fault, Registry};
 use roadstead_geo::{DemotionToken, EpochClaim, HomeId, region_report};
-use roadstead_metadata::{FenceRegionRefused, Metadata, QueryError, RegionEpoch, Standing};
+use roadstead_metadata::{
+    FenceRegionRefused, HandoverStep, Metadata, Position, QueryError, RegionEpoch, RemoteProgress, Standing,
+};
 use serde::Serialize;
 use tracing::warn;
 
@@ -67,7 +69,34 @@ pub(super) async fn report(State(registry): State<Arc<Registry>>) -> Result<Resp
     json(&region_report(&registry).map_err(Refusal::Failed)?)
 }
 
-/// Lets this home stop, for the mirror that is home next. Asking twice does no harm.
+/// Notes how far the mirror is that says so.
+pub(super) async fn progress(
+    State(registry): State<Arc<Registry>>,
+    Extension(Caller { mirror, .. }): Extension<Caller>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let received = Position { epoch: parameter(&uri, "epoch")?, sequence: parameter(&uri, "sequence")? };
+    let Sequences(waiting) = parameter(&uri, "waiting")?;
+    registry.note_remote(mirror, RemoteProgress { received, waiting }).await.map_err(Refusal::Failed)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Numbers with points between them, in order; as many as a mirror names.
+struct Sequences(Vec<u64>);
+
+impl std::str::FromStr for Sequences {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.split('.').filter(|part| !part.is_empty()).take(RemoteProgress::MAX_WAITING);
+        let mut numbers = numbers.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+        numbers.sort_unstable();
+        Ok(Self(numbers))
+    }
+}
+
+/// Lets this home stop, for the mirror that is home next, and when that one has everything, for good. Asking twice does no
+/// harm.
 pub(super) async fn hand_over(
     State(registry): State<Arc<Registry>>,
     Extension(Caller { is_writer, .. }): Extension<Caller>,
@@ -83,21 +112,36 @@ pub(super) async fn hand_over(
     if region.standing == Standing::Mirror {
         return Err(Refusal::Malformed("the upstream is a mirror itself: only the home of all can hand over"));
     }
-    let fenced = match registry.fence_region(epoch, origin.0.0).await.map_err(Refusal::Failed)? {
+    let ends = parameter(&uri, "ends")?;
+    let step = if ends { HandoverStep::Ends } else { HandoverStep::Begins };
+    let fenced = match registry.hand_over(epoch, origin.0.0, step).await.map_err(Refusal::Failed)? {
         Ok(fenced) => fenced,
-        Err(FenceRegionRefused::NotHigher { .. } | FenceRegionRefused::IsFenced { .. }) => {
-            return Err(Refusal::Malformed("home knows of a higher epoch: somebody else was promoted"));
+        Err(
+            FenceRegionRefused::NotHigher { .. }
+            | FenceRegionRefused::IsFenced { .. }
+            | FenceRegionRefused::NotHandingOver,
+        ) => {
+            let why = "home knows of a higher epoch: somebody else was promoted, or home has taken its handover back";
+            return Err(Refusal::Malformed(why));
         }
         Err(FenceRegionRefused::OtherOrigin { .. }) => {
             return Err(Refusal::Malformed("home is of another line of epochs than this mirror"));
         }
     };
-    warn!(
-        epoch = number,
-        last = fenced.last.sequence,
-        "handed over to a mirror, which is home in epoch {number}: no pushes are taken here any more; the last change was {}",
-        fenced.last.sequence
-    );
+    let last = fenced.last.sequence;
+    if ends {
+        warn!(
+            epoch = number,
+            last, "handed over to a mirror, which is home in epoch {number}; the last change was {last}"
+        );
+    } else {
+        warn!(
+            epoch = number,
+            last,
+            "a mirror takes over, in epoch {number}: no pushes are taken here while it catches up with change {last}; \
+             `roadstead demote --cancel` takes it back"
+        );
+    }
     let from = HomeId(registry.metadata().identity().cluster);
     json(&DemotionToken { epoch: number, home: home.0, from, last: fenced.last })
 }

@@ -29,7 +29,7 @@ pub(super) fn routes() -> Router<Arc<Homeland>> {
 }
 
 /// Only with a token that was minted for writing.
-fn require(caller: Caller) -> Result<(), Refusal> {
+fn require(caller: &Caller) -> Result<(), Refusal> {
     if caller.writes { Ok(()) } else { Err(Refusal::ReadOnly) }
 }
 
@@ -39,7 +39,7 @@ async fn claim(
     uri: Uri,
     body: Body,
 ) -> Result<Response, Refusal> {
-    require(caller)?;
+    require(&caller)?;
     let repository: RepositoryName = parameter(&uri, "repository")?;
     let read = to_bytes(body, MAX_CLAIM_BYTES).await;
     let claim = read.ok().and_then(|read| serde_json::from_slice::<Claim>(&read).ok());
@@ -54,7 +54,7 @@ async fn standing(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    require(caller)?;
+    require(&caller)?;
     let repository: RepositoryName = parameter(&uri, "repository")?;
     let standing = home.registry.sent_so_far(&repository, parameter(&uri, "digest")?, parameter(&uri, "size")?).await;
     let standing = standing.map_err(|error| match error {
@@ -70,7 +70,7 @@ async fn upload(
     uri: Uri,
     body: Body,
 ) -> Result<Response, Refusal> {
-    require(caller)?;
+    require(&caller)?;
     let repository: RepositoryName = parameter(&uri, "repository")?;
     let (digest, size, offset) = (parameter(&uri, "digest")?, parameter(&uri, "size")?, parameter(&uri, "offset")?);
     if offset > size {
@@ -87,7 +87,7 @@ pub(super) async fn put_manifest(
     uri: Uri,
     body: Body,
 ) -> Result<Response, Refusal> {
-    require(caller)?;
+    require(&caller)?;
     let (repository, reference) = (parameter::<RepositoryName>(&uri, "repository")?, parameter(&uri, "reference")?);
     let tags = tags(&uri)?;
     let (Ok(declared), Ok(precondition)) = (declared_type(&headers), precondition(&headers)) else {
@@ -110,7 +110,7 @@ pub(super) async fn delete_manifest(
     Extension(caller): Extension<Caller>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    require(caller)?;
+    require(&caller)?;
     let (repository, reference) =
         (parameter::<RepositoryName>(&uri, "repository")?, parameter::<Reference>(&uri, "reference")?);
     let answer = delete_at_home(&home.registry, &repository, &reference).await.map_err(Refusal::Failed)?;

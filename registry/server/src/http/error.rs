@@ -135,6 +135,7 @@ impl ApiError {
             )),
             WriteError::BlobsUnknown(missing) => ManifestPutError::BlobsUnknown(missing).into(),
             WriteError::PreconditionFailed => ManifestPutError::PreconditionFailed.into(),
+            WriteError::NoRemote => ManifestPutError::NoRemote.into(),
             WriteError::Unknown => Self::new(ErrorCode::ManifestUnknown),
             WriteError::Invalid(reason) => Self::with_message(ErrorCode::ManifestInvalid, reason),
             WriteError::Fault(fault) => fault.into(),
@@ -243,6 +244,12 @@ impl From<ManifestPutError> for ApiError {
             ManifestPutError::PreconditionFailed => {
                 let message = "the reference names another manifest than If-Match or If-None-Match says, or none";
                 Self::with_message(ErrorCode::Precondition, message)
+            }
+            ManifestPutError::NoRemote => {
+                tracing::warn!("a push was not acknowledged: {error}");
+                let message = "the manifest is stored in its home region and not replicated yet: no mirror has said in time \
+                               that it has it too, so it is not known whether it outlives that region; push again";
+                Self::with_message(ErrorCode::Unavailable, message).header(header::RETRY_AFTER, RETRY_AFTER)
             }
             ManifestPutError::Fault(fault) => fault.into(),
         }

@@ -131,6 +131,13 @@ pub(crate) enum ServingChoice {
     Redirect,
 }
 
+/// When a push is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AckChoice {
+    Local,
+    OneRemote,
+}
+
 /// What a replica is that joins a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JoinAs {
@@ -584,6 +591,30 @@ pub(crate) static UPSTREAM_RATE: Setting<Size> = Setting {
     ),
 };
 
+pub(crate) static ACK: Setting<Choice<AckChoice>> = Setting {
+    kind: Choice(&[("local", AckChoice::Local), ("one-remote", AckChoice::OneRemote)]),
+    about: About::new(
+        "ack",
+        Section::Mirror,
+        "WHEN",
+        Preset::Text("local"),
+        "When a push is acknowledged: `local` when this region has it, `one-remote` when a mirror has it too, whole and \
+         durable, so that no acknowledged push is lost with this region. Without a mirror pushes are answered with 503.",
+    ),
+};
+
+pub(crate) static ACK_TIMEOUT: Setting<Span> = Setting {
+    // Above a minute, proxies on the way have given up.
+    kind: Span { least: seconds(1), most: seconds(600) },
+    about: About::new(
+        "ack-timeout",
+        Section::Mirror,
+        "TIME",
+        Preset::Text("30s"),
+        "With `ack` `one-remote`: how long a push waits for a mirror, before it is answered with 503 and may be pushed again.",
+    ),
+};
+
 pub(crate) static SPARSE_MANIFESTS: Setting<Switch> = Setting {
     kind: Switch,
     about: About::new(
@@ -710,7 +741,7 @@ pub(crate) static LOG_LEVEL: Setting<LogFilter> = Setting {
 };
 
 /// All of them, in the order in which people read them.
-pub(crate) static ALL: [&dyn Listed; 49] = [
+pub(crate) static ALL: [&dyn Listed; 51] = [
     &LISTEN,
     &DATA,
     &STORAGE,
@@ -755,6 +786,8 @@ pub(crate) static ALL: [&dyn Listed; 49] = [
     &UPSTREAM_TOKEN_FILE,
     &UPSTREAM_CA_FILE,
     &UPSTREAM_RATE,
+    &ACK,
+    &ACK_TIMEOUT,
     &BACKUP,
     &BACKUP_INTERVAL,
     &BACKUP_RETENTION,

@@ -154,6 +154,10 @@ impl Client {
                     Effect::Unknown => (false, None),
                 }
             }
+            Asked::Answered(Err(ManifestPutError::NoRemote)) => {
+                self.cluster.violated(format!("manifest {value} waited for a mirror, and there is none"));
+                return true;
+            }
             Asked::Refused => return false,
             Asked::Lost => (false, None),
         };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::join;
 use parking_lot::Mutex;
-use roadstead_domain::{AccessPolicy, Entropy, Options, Ports, Registry};
+use roadstead_domain::{AccessPolicy, Acknowledge, Entropy, Options, Ports, Registry};
 use roadstead_metadata::{
     ClusterId, ClusterOptions, LaterLevel, Levels, MemberChange, Metadata, OpenError, Options as MetadataOptions, Role,
     VolumeId,
@@ -226,6 +226,7 @@ fn registry_options() -> Options {
         backup_interval: Duration::MAX,
         backup_retention: Duration::ZERO,
         sparse_manifests: false,
+        acknowledge: Acknowledge::Local,
         redirect: None,
     }
 }

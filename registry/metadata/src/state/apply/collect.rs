@@ -1,5 +1,7 @@
 //! Garbage collection: what the passing of time does to blobs that nothing names.
 
+use roadstead_oci::Digest;
+
 use super::{Apply, Halt, require};
 use crate::state::keyspace::{MEMBERSHIPS, OBJECTS, QUARANTINED_OBJECTS, UNNAMED, UNREFERENCED};
 use crate::{CollectBlobs, Collected, NeverRefused, QueryError, TouchBlob, TouchBlobRefused};
@@ -28,6 +30,10 @@ impl Apply<'_> {
         let mut condemned = 0;
         for (since, digest) in self.rows.keys(UNREFERENCED, due, operation.limit as usize)? {
             self.rows.remove(UNREFERENCED, (&since, &digest))?;
+            if self.is_pinned(&digest)? {
+                self.wait_another_grace(digest)?;
+                continue;
+            }
             let object = match self.rows.take(OBJECTS, &digest)? {
                 None => self.rows.take(QUARANTINED_OBJECTS, &digest)?,
                 sound => sound,
@@ -38,6 +44,16 @@ impl Apply<'_> {
             }
         }
         Ok(condemned)
+    }
+
+    /// A blob that what is kept aside names stays, and is looked at again.
+    fn wait_another_grace(&mut self, digest: Digest) -> Result<(), QueryError> {
+        let region = if self.is_quarantined(&digest)? { QUARANTINED_OBJECTS } else { OBJECTS };
+        let Some(mut object) = self.rows.get(region, &digest)? else { return Ok(()) };
+        let since = self.now();
+        object.unreferenced = Some(since);
+        self.rows.put(UNREFERENCED, (&since, &digest), &())?;
+        self.rows.put(region, &digest, &object)
     }
 
     fn unlink_unnamed(&mut self, operation: &CollectBlobs) -> Result<u32, QueryError> {

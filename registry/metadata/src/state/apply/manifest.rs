@@ -56,7 +56,9 @@ impl Apply<'_> {
         let manifest = manifest.ok_or(Halt::Refused(DeleteManifestRefused::ManifestUnknown))?;
         self.count_blobs(&repository, &manifest.blobs, &[])?;
         self.unlist(&repository, &digest, manifest.subject)?;
-        if let ManifestContent::Object(key) = &manifest.content {
+        if let ManifestContent::Object(key) = &manifest.content
+            && !self.is_content_aside(key)?
+        {
             self.condemn(key, None)?;
         }
         let span = TAGS_OF.within::<(RepositoryName, Digest)>((&repository, &digest));

@@ -18,19 +18,19 @@ mod want;
 
 use std::collections::BTreeSet;
 
-use roadstead_oci::{Digest, RepositoryName, Tag};
+use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
 
 use super::{Apply, Halt, require};
 use crate::state::keyspace::{
     ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, PASSED_OVER,
-    QUARANTINED_MANIFESTS, WANTED, WRITERS,
+    QUARANTINED_MANIFESTS, REMOTES, WANTED, WRITERS,
 };
 use crate::state::rows::{CursorRow, InboxRow, MirrorRow};
 use crate::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, ChangeKind, ClusterId, DeleteManifest, DeleteTag, DismissMirror,
-    ForsakeBlob, ManifestContent, MendManifest, NeverRefused, Position, PutManifest, PutManifestRefused, QueryError,
-    ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, ResolveManifest,
-    ResolveManifestRefused, SnapshotStep,
+    ForsakeBlob, ManifestContent, MendManifest, NeverRefused, NoteRemote, Position, PutManifest, PutManifestRefused,
+    QueryError, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange,
+    ResolveManifest, ResolveManifestRefused, SnapshotStep,
 };
 
 /// Changes that one entry publishes at most: applying an entry holds up all others, some 50 us for each of these.
@@ -52,7 +52,10 @@ impl Apply<'_> {
         operation: ReceiveChanges,
     ) -> Result<Advanced, Halt<ReceiveChangesRefused>> {
         let ReceiveChanges { home, after, changes } = operation;
-        let mut cursor = self.rows.get(CURSOR, ())?.unwrap_or_else(|| CursorRow::new(home));
+        let known = self.rows.get(CURSOR, ())?;
+        // Whoever was home itself is compared with the new one, and goes on from there.
+        require(known.is_some() || !self.is_fenced()?, ReceiveChangesRefused::OtherHome { home })?;
+        let mut cursor = known.unwrap_or_else(|| CursorRow::new(home));
         let is_same = cursor.home == home && cursor.comparison.is_none();
         require(is_same, ReceiveChangesRefused::OtherHome { home: cursor.home })?;
         require(cursor.position == after, ReceiveChangesRefused::NotNext { cursor: cursor.position })?;
@@ -76,6 +79,7 @@ impl Apply<'_> {
         let ReceiveSnapshot { home, comparison, step } = operation;
         let mut cursor = self.rows.get(CURSOR, ())?.unwrap_or_else(|| CursorRow::new(home));
         if step == SnapshotStep::Begins {
+            require(self.is_all_aside()?, ReceiveSnapshotRefused::NotKeptAside)?;
             (cursor.home, cursor.comparison) = (home, Some(comparison));
             self.rows.put(CURSOR, (), &cursor)?;
             return Ok(Advanced::default());
@@ -163,7 +167,12 @@ impl Apply<'_> {
         Ok(self.rows.put(MIRRORS, &token, &MirrorRow { name, admitted: self.now() })?)
     }
 
+    pub(super) fn note_remote(&mut self, operation: &NoteRemote) -> Result<(), Halt<NeverRefused>> {
+        Ok(self.rows.put(REMOTES, &hash_of(&operation.mirror), operation)?)
+    }
+
     pub(super) fn dismiss_mirror(&mut self, operation: &DismissMirror) -> Result<bool, Halt<NeverRefused>> {
+        self.rows.remove(REMOTES, &hash_of(&operation.name))?;
         Ok(self.forget_mirror(&operation.name)?)
     }
 
@@ -387,6 +396,11 @@ impl CursorRow {
             wanted_bytes: 0,
         }
     }
+}
+
+/// A name as a key like others.
+fn hash_of(name: &str) -> Digest {
+    *Hasher::digest(Algorithm::Sha256, name.as_bytes()).get()
 }
 
 /// What home has deleted may not be here: then there is nothing to do.

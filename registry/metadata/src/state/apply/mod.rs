@@ -3,6 +3,7 @@
 //! Pure but for the rows of one transaction: no clock, no randomness, no other I/O. An operation checks everything
 //! before it writes anything, so a refused one has changed nothing.
 
+mod aside;
 mod blob;
 mod collect;
 mod history;
@@ -160,6 +161,10 @@ impl<'txn> Apply<'txn> {
             Command::LandBlob(operation) => Outcome::LandBlob(settle(self.land_blob(&operation))?),
             Command::AdmitWriter(operation) => Outcome::AdmitWriter(settle(self.admit_writer(operation))?),
             Command::FenceRegion(operation) => Outcome::FenceRegion(settle(self.fence_region(operation))?),
+            Command::KeepAside(operation) => Outcome::KeepAside(settle(self.keep_aside(operation))?),
+            Command::DismissAside(operation) => Outcome::DismissAside(settle(self.dismiss_aside(operation))?),
+            Command::NoteRemote(operation) => Outcome::NoteRemote(settle(self.note_remote(&operation))?),
+            Command::HandOverRegion(operation) => Outcome::HandOverRegion(settle(self.hand_over_region(operation))?),
             Command::PromoteRegion(operation) => Outcome::PromoteRegion(settle(self.promote_region(operation))?),
         })
     }

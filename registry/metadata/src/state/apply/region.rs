@@ -4,11 +4,11 @@ use roadstead_oci::RepositoryName;
 
 use super::{Apply, Halt, require};
 use crate::query::{Region, Standing};
-use crate::state::keyspace::{CURSOR, INBOX, INBOX_BY_AGE, REGION};
+use crate::state::keyspace::{ASIDE_UP_TO, CURSOR, HANDOVER, INBOX, INBOX_BY_AGE, REGION};
 use crate::state::rows::{CursorRow, RegionRow};
 use crate::{
-    Arrival, ClusterId, Command, FenceRegion, FenceRegionRefused, Fenced, Position, PromoteRegion,
-    PromoteRegionRefused, Promotion, QueryError, RegionEpoch,
+    Arrival, ClusterId, Command, FenceRegion, FenceRegionRefused, Fenced, HandOverRegion, HandoverStep, Position,
+    PromoteRegion, PromoteRegionRefused, Promotion, QueryError,
 };
 
 impl Command {
@@ -53,8 +53,25 @@ impl Command {
             | Self::LandBlob(_)
             | Self::AdmitWriter(_)
             | Self::FenceRegion(_)
-            | Self::PromoteRegion(_) => false,
+            | Self::PromoteRegion(_)
+            | Self::KeepAside(_)
+            | Self::DismissAside(_)
+            | Self::NoteRemote(_)
+            | Self::HandOverRegion(_) => false,
         }
+    }
+
+    /// Whether it decides what a repository shows, as home alone does. A mirror that was home may have replicas that were
+    /// started as a home's and have not heard.
+    const fn decides(&self) -> bool {
+        matches!(
+            self,
+            Self::UnlinkBlob(_)
+                | Self::PutManifest(_)
+                | Self::TagManifest(_)
+                | Self::DeleteManifest(_)
+                | Self::DeleteTag(_)
+        )
     }
 }
 
@@ -64,20 +81,14 @@ impl Apply<'_> {
         if !command.is_of_a_client() {
             return Ok(None);
         }
-        Ok(self.fence()?.map(|by| FenceRegionRefused::IsFenced { by }))
-    }
-
-    /// Another region's epoch, if this one was home before it.
-    fn fence(&self) -> Result<Option<RegionEpoch>, QueryError> {
-        match self.rows.get(REGION, ())? {
-            Some(RegionRow { is_home: false, epoch, .. }) if !self.is_mirror()? => Ok(Some(epoch)),
-            _ => Ok(None),
-        }
+        let elsewhere = self.rows.get(REGION, ())?.filter(|row| !row.is_home);
+        let elsewhere = elsewhere.map(|row| FenceRegionRefused::IsFenced { by: row.epoch });
+        Ok(if command.decides() || !self.is_mirror()? { elsewhere } else { None })
     }
 
     /// Whether this region was home and knows of another one: its feed stands still.
     pub(super) fn is_fenced(&self) -> Result<bool, QueryError> {
-        Ok(self.fence()?.is_some())
+        Ok(self.rows.get(REGION, ())?.is_some_and(|row| !row.is_home) && !self.is_mirror()?)
     }
 
     pub(super) fn fence_region(&mut self, operation: FenceRegion) -> Result<Fenced, Halt<FenceRegionRefused>> {
@@ -88,12 +99,45 @@ impl Apply<'_> {
         require(origin == known.origin || !is_home, FenceRegionRefused::OtherOrigin { origin: known.origin })?;
         let fenced = Fenced { last: self.head.position };
         if origin == known.origin && by == known.epoch && !is_home {
+            self.rows.remove(HANDOVER, ())?;
             return Ok(fenced);
         }
         require(origin != known.origin || by > known.epoch, FenceRegionRefused::NotHigher { known: known.epoch })?;
+        self.rows.remove(HANDOVER, ())?;
         let row = RegionRow { epoch: by, origin, is_home: false, promotion: known.promotion };
         self.rows.put(REGION, (), &row)?;
         Ok(fenced)
+    }
+
+    pub(super) fn hand_over_region(&mut self, operation: HandOverRegion) -> Result<Fenced, Halt<FenceRegionRefused>> {
+        let HandOverRegion { to, origin, own, step } = operation;
+        let known = self.region(own)?;
+        let handing_over = self.rows.get(HANDOVER, ())?;
+        match step {
+            HandoverStep::Begins => {
+                // One that was fenced for good stays so.
+                let is_held = handing_over.is_some() || known.standing == Standing::Home;
+                let fenced = self.fence_region(FenceRegion { by: to, origin, own })?;
+                if is_held {
+                    self.rows.put(HANDOVER, (), &to)?;
+                }
+                return Ok(fenced);
+            }
+            HandoverStep::Ends => {
+                let is_it = known.epoch == to && known.standing == Standing::Fenced;
+                require(is_it, FenceRegionRefused::NotHigher { known: known.epoch })?;
+            }
+            HandoverStep::TakenBack => {
+                let is_it = handing_over == Some(to) && known.standing == Standing::Fenced;
+                require(is_it, FenceRegionRefused::NotHandingOver)?;
+                let (epoch, origin) = (to.next(own), known.origin);
+                let row = RegionRow { epoch, origin, is_home: true, promotion: known.promotion };
+                self.rows.put(REGION, (), &row)?;
+                self.rows.remove(ASIDE_UP_TO, ())?;
+            }
+        }
+        self.rows.remove(HANDOVER, ())?;
+        Ok(Fenced { last: self.head.position })
     }
 
     pub(super) fn promote_region(&mut self, operation: PromoteRegion) -> Result<Promotion, Halt<PromoteRegionRefused>> {
@@ -127,6 +171,8 @@ impl Apply<'_> {
             while self.forget_inbox(cursor.clone())?.more {}
         }
         self.rows.remove(CURSOR, ())?;
+        self.rows.remove(ASIDE_UP_TO, ())?;
+        self.rows.remove(HANDOVER, ())?;
         let row = RegionRow { epoch, origin: known.origin, is_home: true, promotion: Some(promotion) };
         self.rows.put(REGION, (), &row)?;
         self.rename_feed(epoch.number.max(self.head.position.epoch + 1))?;

@@ -6,9 +6,9 @@ use roadstead_oci::{Digest, ObjectKey, RepositoryName};
 use serde::de::DeserializeOwned;
 
 use crate::state::keyspace::{
-    CHANGES, CONDEMNED, DEDUP, DEDUP_BY_AGE, HEAD, HOLDERS, KEYS, LAST_NODE, MANIFESTS, MEMBERSHIPS, NODES, OBJECTS,
-    PARTS, Parts, QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, REFERRERS, REPOSITORIES, RESERVED, RETIRED, Region, TAGS,
-    TAGS_OF, UNNAMED, UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
+    ASIDE_KEYS, CHANGES, CONDEMNED, DEDUP, DEDUP_BY_AGE, HEAD, HOLDERS, KEYS, LAST_NODE, MANIFESTS, MEMBERSHIPS, NODES,
+    OBJECTS, PARTS, Parts, QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, REFERRERS, REPOSITORIES, RESERVED, RETIRED,
+    Region, TAGS, TAGS_OF, UNNAMED, UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
 };
 use crate::state::rows::{KeyRow, ManifestRow, ObjectRow, Phase, RepositoryRow};
 use crate::state::{FIRST_NODE, ReadRows};
@@ -115,6 +115,8 @@ fn check_keys(rows: &ReadRows) {
         ManifestContent::Inline(_) => None,
     });
     let mut linked: Vec<_> = objects.chain(contents).collect();
+    let aside: BTreeSet<_> = keys(rows, ASIDE_KEYS).into_iter().map(|(key, _)| key).collect();
+    linked.extend(aside.into_iter().filter(|key| !linked.contains(key)).collect::<Vec<_>>());
     linked.sort();
     let mut held: Vec<(ObjectKey, _)> = Vec::new();
     for (upload, session) in all(rows, UPLOADS) {
