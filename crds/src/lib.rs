@@ -20,6 +20,7 @@ mod registry;
 mod status;
 mod storage;
 mod tls;
+mod topology;
 
 pub use backup::{Backup, BackupStatus};
 pub use bootstrap::{Bootstrap, Restore};
@@ -32,3 +33,4 @@ pub use registry::{Anonymous, Auth, DeletionPolicy, Registry, RegistrySpec};
 pub use status::{Consensus, Member, ObjectRef, RegistryStatus, Role};
 pub use storage::{MetadataVolume, S3, Storage};
 pub use tls::{IssuerKind, IssuerRef, Tls, TlsProvider};
+pub use topology::{Topology, TopologyStatus};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Backup, Bootstrap, Expose, Frontends, MetadataVolume, Mirror, PodOverlay, RegistryStatus, Resources, SecretRef,
-    Storage, Tls, Upstream,
+    Storage, Tls, Topology, Upstream,
 };
 
 /// An OCI registry: replicas that agree by Raft on what it holds, over a bucket that has the bytes.
@@ -41,7 +41,9 @@ use crate::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.upstream) == has(oldSelf.upstream)", "`upstream` must not be set or taken away later: what is a mirror's is its home's"))]
+#[x_kube(validation = ("has(self.upstream) == has(oldSelf.upstream) || has(self.topology)", "`upstream` must not be set or taken away later, unless `topology` says which region is home: what is a mirror's is its home's"))]
+#[x_kube(validation = ("has(self.topology) || !has(oldSelf.topology)", "`topology` must not be taken away: its `epoch` keeps a file of before from moving home"))]
+#[x_kube(validation = ("!has(self.topology) || has(self.region)", "`region` must be set with `topology`"))]
 #[x_kube(validation = ("!has(self.upstream) || has(self.region)", "`region` must be set with `upstream`"))]
 #[x_kube(validation = ("!has(self.upstream) || !has(self.mirrors) || size(self.mirrors) == 0", "`mirrors` must not be set with `upstream`: they are declared at home"))]
 #[x_kube(validation = ("!has(self.mirrors) || size(self.mirrors) == 0 || self.tls.provider != 'Disabled'", "`mirrors` must not be set with `tls.provider: Disabled`: their tokens would travel unprotected"))]
@@ -124,6 +126,11 @@ pub struct RegistrySpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub mirrors: Vec<Mirror>,
+
+    /// Which of the regions is home, the same in each region's Registry. Without it, home is where there is no `upstream`, until
+    /// somebody promotes a mirror by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
 
     /// What becomes of volumes, the CA and credentials when this resource is deleted. With `Retain`, another one of the
     /// same name takes them up again. The bucket's content stays in any case.

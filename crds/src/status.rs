@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackupStatus, FrontendsStatus, MirrorStatus, UpstreamStatus};
+use crate::{BackupStatus, FrontendsStatus, MirrorStatus, TopologyStatus, UpstreamStatus};
 
 /// What is so.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct RegistryStatus {
 
     /// `Ready`: clients are served. `Progressing`: something is being changed. `QuorumHealthy`: enough voters agree.
     /// `Paused`: nothing is changed. `BackedUp`: what is acknowledged is in the bucket. `UpstreamInSync`, of a mirror: it shows what home has. `MirrorsJoined`, of a home: each of
-    /// its mirrors can follow it.
+    /// its mirrors can follow it. `TopologyAsDeclared`: this region is what `topology` says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -82,6 +82,10 @@ pub struct RegistryStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub mirrors: Vec<MirrorStatus>,
+
+    /// What this region is, where `topology` is declared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<TopologyStatus>,
 }
 
 /// An object of the same namespace.

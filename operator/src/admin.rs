@@ -116,6 +116,38 @@ pub(crate) struct Status {
     /// If it is a mirror's.
     #[serde(default)]
     pub mirror: Option<Following>,
+    /// If home has ever moved.
+    #[serde(default)]
+    pub region: Option<Region>,
+    /// Changes that are kept aside.
+    #[serde(default)]
+    pub kept_aside: Option<u64>,
+}
+
+/// What a registry is among those of other regions.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Region {
+    /// `home`, `mirror` or `fenced`.
+    pub standing: String,
+    pub epoch: u64,
+    /// Whether it is fenced for a mirror that has not taken over yet.
+    #[serde(default)]
+    pub handing_over: bool,
+}
+
+/// The answer of `POST /admin/v1/promotion`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct Promoted {
+    region: Region,
+}
+
+impl Status {
+    /// What it is among the regions: nothing is told of that where home was never moved.
+    pub(crate) fn region(&self) -> Region {
+        let first = if self.mirror.is_some() { "mirror" } else { "home" };
+        let first = || Region { standing: first.to_owned(), epoch: 1, handing_over: false };
+        self.region.clone().unwrap_or_else(first)
+    }
 }
 
 /// How far the backup is.
@@ -210,6 +242,14 @@ impl Credentials {
         self.ask(target, Method::POST, &path, Some(json!({ "writes": true })), CHANGE_PATIENCE).await
     }
 
+    /// Has a mirror become home, in this epoch or a later one. It goes on with that when nobody waits for it any more.
+    pub(crate) async fn promote_region(&self, target: &Target, epoch: u64, force: bool) -> Result<Region, AdminError> {
+        let body = json!({ "force": force, "epoch": epoch });
+        let promoted: Promoted =
+            self.ask(target, Method::POST, "/admin/v1/promotion", Some(body), CHANGE_PATIENCE).await?;
+        Ok(promoted.region)
+    }
+
     /// Lets a replica do it, or its leader.
     pub(crate) async fn change(&self, target: &Target, change: Change) -> Result<(), AdminError> {
         let (path, body) = match change {
@@ -296,6 +336,16 @@ mod tests {
         assert_eq!((backup.lag_seconds, backup.snapshot.unwrap().sequence, backup.snapshot_failed), (0.25, 51, false));
         let following = golden::<Status>("status-of-a-mirror.json").mirror.unwrap();
         assert_eq!((following.lag_seconds, following.home_is_there, following.problem), (Some(1.25), true, None));
+        let region = golden::<Status>("status.json").region();
+        assert_eq!((&*region.standing, region.epoch), ("home", 1), "where home was never moved");
+        assert_eq!(golden::<Status>("status-of-a-mirror.json").region().standing, "mirror");
+        assert!(golden::<Region>("region-handing-over.json").handing_over);
+        assert_eq!(golden::<Promoted>("promotion.json").region.epoch, 2);
+        assert_eq!(
+            golden::<Value>("promotion-of-an-epoch-request.json"),
+            json!({ "force": true, "epoch": 2 }),
+            "what it asks for"
+        );
         assert!(golden::<Minted>("mirror-token.json").token.starts_with("rsm_"));
         assert_eq!(golden::<Value>("mirror-token-request.json"), json!({ "writes": true }), "what it asks for");
         assert_eq!(golden::<Volume>("volume-blank.json").node, None);
@@ -317,6 +367,7 @@ mod tests {
             "POST /admin/v1/members/{node}/remove",
             "POST /admin/v1/leadership/transfer",
             "POST /admin/v1/mirrors/{name}/token",
+            "POST /admin/v1/promotion",
         ] {
             assert!(paths.lines().any(|line| line == path), "{path}");
         }

@@ -30,6 +30,7 @@ mod reconcile;
 mod regions;
 mod secure;
 mod status;
+mod topology;
 mod trouble;
 mod watch;
 

@@ -113,6 +113,9 @@ fn wrong_upstreams() -> Vec<(Value, &'static str)> {
         (upstream(json!({"caConfigMapRef": {"name": "No"}})), "spec.upstream.caConfigMapRef.name"),
         (upstream(json!({"rate": "50"})), "spec.upstream.rate"),
         (upstream(json!({"rate": "0Mi"})), "spec.upstream.rate"),
+        (json!({"topology": {"primary": "eu"}}), "`region` must be set with `topology`"),
+        (json!({"region": "eu", "topology": {"primary": "EU"}}), "spec.topology.primary"),
+        (json!({"region": "eu", "topology": {"primary": "eu", "epoch": 0}}), "spec.topology.epoch"),
     ]
 }
 

@@ -46,6 +46,7 @@ mod r01_mirror;
 mod r02_operator_killed;
 mod r03_two_clusters;
 mod r04_nearest_first;
+mod r05_promotion;
 mod registry;
 mod simulated;
 mod stopwatch;

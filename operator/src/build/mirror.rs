@@ -75,6 +75,7 @@ pub(crate) fn mirror(wish: &Wish, mirror: &Mirror) -> Object {
         ("resources", json!(home.resources)),
         ("expose", json!(mirror.expose)),
         ("pod", json!(mirror.placement)),
+        ("topology", json!(home.topology)),
     ];
     for (field, value) in optional.into_iter().filter(|(_, value)| !value.is_null() && *value != json!([])) {
         merge(&mut spec, json!({ field: value }));

@@ -180,7 +180,9 @@ impl Homeland<'_> {
         let present =
             if goes { present.unwrap_or_default() } else { self.objects.apply_over(&wanted, present).await? };
         let said = |pointer: &str| present.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let phase = said("/status/upstream/phase").unwrap_or_else(|| "Joining".to_owned());
+        // One that was promoted follows nobody.
+        let is_home = said("/status/topology/standing").filter(|standing| standing == "Home");
+        let phase = is_home.or_else(|| said("/status/upstream/phase")).unwrap_or_else(|| "Joining".to_owned());
         let last_seen = (phase == "HomeAway").then(|| self.last_seen(mirror));
         Ok(Ok(MirrorStatus {
             name: mirror.name.clone(),

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::loss::{Loss, loss};
 use super::status::labels;
 use super::trouble::{Trouble, trouble};
-use crate::admin::{Backup, Credentials, Following, Members, Target};
+use crate::admin::{Backup, Credentials, Following, Members, Region, Status, Target};
 use crate::ambient;
 use crate::build::{ERRAND, INPUTS, Part, Wish, peer_name, pod_name, volume_name};
 use crate::plan::{Begun, Frontend, Frontends, Group, Member, Observed, Pod, Voice};
@@ -59,6 +59,10 @@ pub(super) struct Sight {
     pub backup: Option<Backup>,
     /// What the leader of a mirror says of its home.
     pub following: Option<Following>,
+    /// What it says of which region is home.
+    pub region: Option<Region>,
+    /// Changes that are kept aside.
+    pub kept_aside: Option<u64>,
 }
 
 /// What is needed to do something with a pod.
@@ -88,6 +92,15 @@ impl Sight {
 }
 
 impl Sight {
+    /// What a replica says of itself and of its home.
+    fn add_status(&mut self, status: Status) {
+        self.store_is_away = status.blob_store.is_some_and(|store| !store.is_there);
+        (self.region, self.kept_aside) = (Some(status.region()), status.kept_aside);
+        self.version = Some(status.version);
+        self.backup = status.backup;
+        self.following = status.mirror;
+    }
+
     fn add_frontend(&mut self, wish: &Wish, ordinal: u32, pod: &KubernetesPod, voice: Voice, now: SystemTime) {
         let Pod { is_ready, is_down, is_terminating, is_outdated, .. } = see(wish, pod, voice);
         let is_stranded = is_removed(pod, is_down);
@@ -167,10 +180,7 @@ pub(super) async fn look(
     if let Some(target) = sight.member_target(sight.observed.group.as_ref().map(|group| group.leader))
         && let Ok(status) = credentials.status(target).await
     {
-        sight.store_is_away = status.blob_store.is_some_and(|store| !store.is_there);
-        sight.version = Some(status.version);
-        sight.backup = status.backup;
-        sight.following = status.mirror;
+        sight.add_status(status);
     }
     Ok(sight)
 }

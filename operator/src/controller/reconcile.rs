@@ -21,6 +21,7 @@ use super::observe::{Sight, begun, look};
 use super::regions;
 use super::secure::{rotate, secure};
 use super::status::{self, Said};
+use super::topology;
 use crate::apply::{Objects, is_within, quantity};
 use crate::build::{self, Kind, Object, Wish};
 use crate::certificates::CertificateError;
@@ -68,7 +69,7 @@ pub(crate) enum ReconcileError {
 /// See the module.
 pub(super) async fn reconcile(registry: Arc<Registry>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let timer = context.metrics.reconcile_seconds.start_timer();
-    let result = reconcile_once(&registry, &context).await;
+    let result = Box::pin(reconcile_once(&registry, &context)).await;
     timer.observe_duration();
     context.metrics.reconciles.with_label_values(&[if result.is_ok() { "done" } else { "failed" }]).inc();
     result
@@ -128,6 +129,7 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
     told.node_endpoints = node_port::endpoints(registry, wish, service, sight);
     regions::add(&mut told, registry, Some(wish), Some(sight), joined);
     backup::add(&mut told, registry, Some(sight));
+    topology::keep(&mut told, context, registry, sight, credentials).await;
     let begun = sight.observed.begun.map(|begun| begun.cluster.to_string());
     publish(registry, context, objects, told, begun.as_deref()).await?;
     Ok(Action::requeue(pause(registry, context, &said)))

@@ -27,7 +27,11 @@ pub(super) fn add(
     let before = registry.status.clone().unwrap_or_default();
     let new = |kind: &str, finding: Finding| condition(&before, kind, finding, registry.metadata.generation);
     let former = |kind: &str| before.conditions.iter().find(|former| former.type_ == kind).cloned();
-    if registry.spec.upstream.is_some() {
+    let is_home = sight.and_then(|sight| sight.region.as_ref()).is_some_and(|region| region.standing == "home");
+    if is_home && sight.is_some_and(|sight| sight.following.is_none()) {
+        // It was promoted, and follows nobody, whatever it is given still.
+        status.upstream = None;
+    } else if registry.spec.upstream.is_some() {
         let following = sight.and_then(|sight| sight.following.as_ref());
         let known = before.upstream.as_ref();
         if let (Some(found), Some(following)) = (wish.and_then(|wish| wish.upstream.as_ref()), following) {

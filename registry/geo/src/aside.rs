@@ -58,15 +58,12 @@ impl Mirror {
 
     /// Before the comparison with a home gives anything up that was pushed here: keeps it aside.
     pub(crate) async fn keep_aside(&self, home: &RegionReport) -> Result<(), FollowError> {
-        match self.registry.region()?.standing {
-            Standing::Mirror => return Ok(()),
-            Standing::Home if self.has_own_content()? => {
-                return Err(
-                    self.refuse("this region has content of its own, and the upstream has not taken over from it")
-                );
-            }
-            Standing::Home => return Ok(()),
-            Standing::Fenced => {}
+        let standing = self.registry.region()?.standing;
+        if standing == Standing::Home && self.has_own_content()? {
+            return Err(self.refuse("this region has content of its own, and the upstream has not taken over from it"));
+        }
+        if standing != Standing::Fenced {
+            return Ok(());
         }
         let own = self.registry.metadata().identity().cluster;
         let newest = self.registry.metadata().query().map_err(Fault::from)?.position().map_err(Fault::from)?;
@@ -131,7 +128,7 @@ impl Mirror {
             match self.put_manifest(written(Reference::Tag(tag.clone()), precondition), &[]).await {
                 Ok(_stored) => moved.push(tag),
                 Err(WriteError::PreconditionFailed) if self.points_at(&repository, &tag, digest).await => {
-                    moved.push(tag)
+                    moved.push(tag);
                 }
                 Err(WriteError::PreconditionFailed) => left.push(tag),
                 Err(error) => return Err(error.into()),

@@ -1,0 +1,254 @@
+//! Which region is home, as `topology` declares it: the registry of the region that is to be home is promoted, and everybody
+//! says what is waited for.
+//!
+//! ```text
+//!  primary: eu, epoch: 2 --eu: a mirror in epoch 1--> promoted, by a handover, or by force if that was agreed to
+//!                        --us: home in epoch 1------> waits; a mirror with a handover fences it, in epoch 2
+//!  the file of before: primary: us, epoch: 1 -------> nothing is done, and it is said why
+//! ```
+
+use roadstead_crds::{Registry, RegistryStatus, Topology, TopologyStatus};
+
+use super::context::{Context, Weight};
+use super::lag;
+use super::observe::Sight;
+use super::status::{Finding, condition};
+use crate::admin::{AdminError, Credentials, Region};
+
+/// Said of every registry that declares a topology.
+const AS_DECLARED: &str = "TopologyAsDeclared";
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Course {
+    /// Nothing, and what is said.
+    Say(bool, &'static str, String),
+    /// This region becomes home.
+    Promote { epoch: u64, force: bool },
+}
+
+/// Has a promotion done that is declared and not done yet, and adds to a status what it says of all that. What is not known
+/// now stays as it was said before.
+pub(super) async fn keep(
+    status: &mut RegistryStatus,
+    context: &Context,
+    registry: &Registry,
+    sight: &Sight,
+    credentials: &Credentials,
+) {
+    let before = registry.status.clone().unwrap_or_default();
+    let Some(topology) = &registry.spec.topology else {
+        status.topology = None;
+        return;
+    };
+    let target = sight.member_target(sight.observed.group.as_ref().map(|group| group.leader));
+    let (Some(region), Some(target)) = (&sight.region, target) else {
+        status.conditions.extend(before.conditions.iter().find(|former| former.type_ == AS_DECLARED).cloned());
+        return;
+    };
+    let own = registry.spec.region.as_deref().unwrap_or_default();
+    let finding = match course(topology, own, region) {
+        Course::Say(is_so, reason, message) => finding(is_so, reason, message),
+        Course::Promote { .. } if registry.spec.paused => {
+            finding(false, "Paused", "this region is to be home; nothing is done while `paused` is true".to_owned())
+        }
+        Course::Promote { epoch, force } => {
+            let promoted = credentials.promote_region(target, epoch, force).await;
+            promotion(promoted, epoch, sight)
+        }
+    };
+    if is_news(&before, &finding) {
+        let weight =
+            if finding.status == "True" || finding.reason == "Promoting" { Weight::Normal } else { Weight::Warning };
+        context.tell(registry, weight, finding.reason, finding.message.clone()).await;
+    }
+    let kept_aside = sight.kept_aside.map(|kept| i64::try_from(kept).unwrap_or(i64::MAX));
+    if let Some(kept) = kept_aside.filter(|_| before.topology.as_ref().is_none_or(|before| before.kept_aside.is_none()))
+    {
+        let note = format!(
+            "{kept} changes that were acknowledged here are not at the new home and are kept aside: `roadstead aside` lists \
+             them, pushes them again there, or forgets them"
+        );
+        context.tell(registry, Weight::Warning, "KeptAside", note).await;
+    }
+    status.conditions.push(condition(&before, AS_DECLARED, finding, registry.metadata.generation));
+    status.topology = Some(TopologyStatus {
+        standing: standing(region).to_owned(),
+        epoch: i64::try_from(region.epoch).unwrap_or(i64::MAX),
+        kept_aside,
+    });
+}
+
+fn is_news(before: &RegistryStatus, finding: &Finding) -> bool {
+    let known = before.conditions.iter().find(|former| former.type_ == AS_DECLARED);
+    known.map_or(finding.status != "True", |known| known.reason != finding.reason)
+}
+
+fn finding(is_so: bool, reason: &'static str, message: String) -> Finding {
+    Finding { status: if is_so { "True" } else { "False" }, reason, message }
+}
+
+fn standing(region: &Region) -> &'static str {
+    match &*region.standing {
+        "home" => "Home",
+        "mirror" => "Mirror",
+        _ => "Fenced",
+    }
+}
+
+/// Decides by what is declared, what this region is called, and what it is.
+fn course(topology: &Topology, own: &str, region: &Region) -> Course {
+    let Topology { primary, force, .. } = topology;
+    let epoch = u64::try_from(topology.epoch).unwrap_or_default();
+    let Region { epoch: known, handing_over, .. } = region;
+    let say = |reason, message| Course::Say(false, reason, message);
+    match (primary == own, standing(region)) {
+        (true, "Home") => Course::Say(true, "IsHome", format!("this region is home, in epoch {known}")),
+        (false, "Fenced") if *handing_over => say(
+            "HandingOver",
+            format!(
+                "this region takes no pushes while {primary} catches up and takes over, in epoch {known}; if that does not \
+                 come, `roadstead demote --cancel` lets this one go on"
+            ),
+        ),
+        (false, "Fenced") if epoch <= *known => {
+            let message = format!("this region was home before epoch {known}, and takes no pushes: set `upstream` to have it follow");
+            Course::Say(true, "IsFenced", message)
+        }
+        (false, "Mirror") if epoch <= *known => {
+            Course::Say(true, "IsMirror", format!("this region is a mirror, and home is elsewhere in epoch {known}"))
+        }
+        _ if epoch <= *known => say(
+            "Stale",
+            format!(
+                "`topology` says that {primary} is home in epoch {epoch}, and home has moved without it: it is epoch {known}. \
+                 Nothing is done: say where home is now, with `epoch: {known}`, or move it, with `epoch: {}`",
+                known + 1
+            ),
+        ),
+        (true, "Mirror") => Course::Promote { epoch, force: *force == Some(topology.epoch) },
+        (true, _) => say(
+            "NotFollowing",
+            "this region was home and is fenced: it has to follow the home since, by `upstream`, before it can be home again"
+                .to_owned(),
+        ),
+        (false, "Home") => say(
+            "WaitingForPrimary",
+            format!("{primary} is to be home in epoch {epoch}: it takes over when it has caught up; until then pushes are taken here"),
+        ),
+        (false, _) => say("WaitingForPrimary", format!("{primary} is to be home in epoch {epoch}, which is not heard of yet")),
+    }
+}
+
+/// What is said of an attempt.
+fn promotion(promoted: Result<Region, AdminError>, epoch: u64, sight: &Sight) -> Finding {
+    match promoted {
+        Ok(region) => finding(true, "IsHome", format!("this region is home, in epoch {}", region.epoch)),
+        // It goes on, whoever waits for it.
+        Err(AdminError::Silent(_)) => promoting(epoch),
+        Err(AdminError::Refused { code, .. }) if code == "busy" => promoting(epoch),
+        Err(AdminError::Refused { code, message }) if code == "needs_force" => {
+            let seconds = sight.following.as_ref().and_then(|following| following.lag_seconds);
+            let lost = match lag::step(seconds, None) {
+                lag::UNKNOWN => "it is not known how much".to_owned(),
+                lag => format!("the lag is {lag}"),
+            };
+            let message = format!(
+                "{message}. To go on without that, set `topology.force: {epoch}`: what home has acknowledged and this region does \
+                 not have is missing here then ({lost}), and is kept aside there when it is back"
+            );
+            finding(false, "NeedsForce", message)
+        }
+        Err(AdminError::Refused { message, .. }) => finding(false, "NotPromoted", message),
+    }
+}
+
+fn promoting(epoch: u64) -> Finding {
+    finding(
+        false,
+        "Promoting",
+        format!("this region takes over, in epoch {epoch}: home stands still while it catches up"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn declared(primary: &str, epoch: i64, force: Option<i64>) -> Topology {
+        Topology { primary: primary.to_owned(), epoch, force }
+    }
+
+    fn region(standing: &str, epoch: u64) -> Region {
+        Region { standing: standing.to_owned(), epoch, handing_over: false }
+    }
+
+    /// Whether it is as declared, and the reason; of a promotion, its epoch and whether by force.
+    fn said(topology: &Topology, own: &str, region: &Region) -> (bool, String) {
+        match course(topology, own, region) {
+            Course::Say(is_so, reason, _) => (is_so, reason.to_owned()),
+            Course::Promote { epoch, force } => (false, format!("Promote {epoch} {force}")),
+        }
+    }
+
+    #[test]
+    fn the_declared_region_is_promoted_once_and_the_others_wait() {
+        let move_to_eu = declared("eu", 2, None);
+        for (own, seen, expected) in [
+            ("eu", region("mirror", 1), (false, "Promote 2 false")),
+            ("us", region("home", 1), (false, "WaitingForPrimary")),
+            ("asia", region("mirror", 1), (false, "WaitingForPrimary")),
+            ("us", Region { handing_over: true, ..region("fenced", 2) }, (false, "HandingOver")),
+            ("eu", region("home", 2), (true, "IsHome")),
+            ("us", region("fenced", 2), (true, "IsFenced")),
+            ("us", region("mirror", 2), (true, "IsMirror")),
+            ("asia", region("mirror", 2), (true, "IsMirror")),
+        ] {
+            let (is_so, reason) = said(&move_to_eu, own, &seen);
+            assert_eq!((is_so, &*reason), expected, "{own} as {seen:?}");
+        }
+    }
+
+    #[test]
+    fn the_file_of_before_moves_nothing() {
+        let of_before = declared("us", 1, None);
+        for (own, seen) in [("us", region("mirror", 2)), ("us", region("fenced", 2)), ("eu", region("home", 2))] {
+            let Course::Say(false, "Stale", message) = course(&of_before, own, &seen) else {
+                panic!("{own} as {seen:?}")
+            };
+            assert!(message.contains("epoch: 2") && message.contains("epoch: 3"), "{message}");
+        }
+        // Nor does one that says the same number of another region, as after a promotion by hand.
+        assert_eq!(said(&declared("asia", 2, None), "asia", &region("mirror", 2)), (false, "Stale".to_owned()));
+    }
+
+    #[test]
+    fn force_is_agreed_to_for_one_epoch() {
+        let mirror = region("mirror", 1);
+        assert_eq!(said(&declared("eu", 2, Some(2)), "eu", &mirror).1, "Promote 2 true");
+        assert_eq!(said(&declared("eu", 3, Some(2)), "eu", &mirror).1, "Promote 3 false");
+    }
+
+    #[test]
+    fn home_again_it_has_to_follow_first() {
+        assert_eq!(said(&declared("us", 3, None), "us", &region("fenced", 2)).1, "NotFollowing");
+        assert_eq!(said(&declared("us", 3, None), "us", &region("mirror", 2)).1, "Promote 3 false");
+    }
+
+    #[test]
+    fn what_an_attempt_came_to_says_what_it_would_cost() {
+        let refused =
+            |code: &str| AdminError::Refused { code: code.to_owned(), message: "home does not answer".to_owned() };
+        let told = promotion(Err(refused("needs_force")), 2, &Sight::default());
+        assert_eq!((told.status, told.reason), ("False", "NeedsForce"));
+        assert!(told.message.contains("topology.force: 2") && told.message.contains("kept aside"), "{}", told.message);
+        for (attempt, reason) in [
+            (Err(refused("busy")), "Promoting"),
+            (Err(AdminError::Silent("nothing in 15 s".to_owned())), "Promoting"),
+            (Err(refused("not_caught_up")), "NotPromoted"),
+            (Ok(region("home", 2)), "IsHome"),
+        ] {
+            assert_eq!(promotion(attempt, 2, &Sight::default()).reason, reason);
+        }
+    }
+}
