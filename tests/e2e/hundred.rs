@@ -17,19 +17,22 @@ const REGISTRIES: usize = 100;
 /// In which all of them come to be, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(15);
 
+/// A list of all of them is a megabyte: asked for at each moment, it would be what is measured.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
+
 /// For how long it is watched.
 const WATCHED: Duration = Duration::from_mins(1);
 
 /// What is asked of the API server for one look: the goal of the row.
 const MOST_CALLS: f64 = 12.0;
 
-/// Where something has gone wrong, however busy the machine is: ten times the goals of 60 MiB and 100 ms.
-const MOST_MEMORY: f64 = 600.0 * 1_048_576.0;
-const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// Where something has gone wrong: twice the goal of the row, 60 MiB, which is of a release build.
+const MOST_MEMORY: f64 = 120.0 * 1_048_576.0;
 
 /// One operator, its API server, its CRD and its rights are real, and so is everything that it makes of a hundred Registries of
 /// three replicas each. The replicas are simulated, since a machine that runs three hundred of them says more of itself than of
-/// the operator (see [`Simulated`]).
+/// the operator (see [`Simulated`]). How long a look takes is measured and not judged: it is what the machine leaves it. The row's
+/// goal of 100 ms is for a machine that does nothing else.
 #[tokio::test]
 #[ignore = "make e2e"]
 async fn hundred_registries_cost_one_operator_little() {
@@ -41,15 +44,25 @@ async fn run() -> Result<()> {
     let world = World::with_operator().await;
     world.namespace("hundred", "restricted").await?;
     let simulated = Simulated::start(&world, "hundred").await?;
-    let none = Figures::now(&world).await?;
+    let measured = measure(&world, &mut watch).await;
+    // Whatever was measured: an operator with a hundred Registries that nobody answers for is of no use to other tests.
+    world.remove_namespace("hundred").await?;
+    drop(simulated);
+    measured
+}
+
+async fn measure(world: &World, watch: &mut Stopwatch) -> Result<()> {
+    let none = Figures::now(world).await?;
     watch.lap(&format!("an operator without Registries: {:.1} MiB", mebibytes(&none)));
 
     let list = "/apis/roadstead.dev/v1alpha1/namespaces/hundred/registries";
     for number in 0..REGISTRIES {
-        let registry = wanted(&world, number);
+        let registry = wanted(world, number);
         world.cluster.api().create(list, &registry).await?;
     }
+    let mut looks = interval(BETWEEN_LOOKS);
     until("all of them are ready", PATIENCE, async || {
+        looks.tick().await;
         let registries = world.cluster.api().list(list).await?;
         let is_settled = |registry: &&Value| {
             let status = Status((*registry).clone());
@@ -66,9 +79,9 @@ async fn run() -> Result<()> {
     tick.tick().await;
     // What they have begun with is done by then.
     tick.tick().await;
-    let before = Figures::now(&world).await?;
+    let before = Figures::now(world).await?;
     tick.tick().await;
-    let now = Figures::now(&world).await?;
+    let now = Figures::now(world).await?;
     let (seen, memory) = (now.since(&before), now.memory());
     let (looks, calls) = (seen.looks(), seen.calls() / seen.looks());
     let longest = seen.quantile(0.99);
@@ -80,9 +93,6 @@ async fn run() -> Result<()> {
     ensure!(looks >= 100.0, "there were {looks} looks in {WATCHED:?}");
     ensure!(calls <= MOST_CALLS, "{calls:.1} API calls a look");
     ensure!(memory > 0.0 && memory < MOST_MEMORY, "the operator has {memory} bytes of memory");
-    ensure!(longest.is_some_and(|longest| longest <= LONGEST_LOOK), "a look takes {told}");
-    world.remove_namespace("hundred").await?;
-    drop(simulated);
     Ok(())
 }
 
