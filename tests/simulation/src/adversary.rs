@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::random::Random;
 use crate::world::cluster::Cluster;
 use crate::world::disk::Crash;
-use crate::world::replica::{GRACE, Replica, UPLOAD_EXPIRY};
+use crate::world::replica::{GRACE, Replica, Serving, UPLOAD_EXPIRY};
 
 /// Members at most.
 const MOST_REPLICAS: usize = 5;
@@ -292,7 +292,8 @@ impl Adversary {
             let served = async || {
                 // A cut that was left open would keep it from a leader for as long.
                 self.cluster.network.heal();
-                replica.serving().filter(|serving| serving.metadata.status().leader.is_some())
+                let follows = |serving: Serving| serving.metadata.status().leader.is_some();
+                (self.cluster.is_gone(&replica) || replica.serving().is_some_and(follows)).then_some(())
             };
             if let Err(why) = self.cluster.until("a replica that was stopped in order serves again", served).await {
                 self.cluster.violated(format!("P2: {why}"));

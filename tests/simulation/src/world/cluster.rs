@@ -116,6 +116,11 @@ impl Cluster {
         self.replicas.lock().retain(|replica| replica.address != lost.address);
     }
 
+    /// Whether it has been lost for good.
+    pub(crate) fn is_gone(&self, replica: &Replica) -> bool {
+        self.replicas().iter().all(|other| other.address != replica.address)
+    }
+
     pub(crate) fn replicas(&self) -> Vec<Arc<Replica>> {
         self.replicas.lock().clone()
     }

@@ -110,8 +110,7 @@ impl Replica {
     pub(crate) fn start(self: &Arc<Self>, cluster: &Arc<Cluster>) {
         let mut run = self.run.lock();
         // Whoever has hit it before it was lost for good would start it again.
-        let is_gone = cluster.replicas().iter().all(|replica| replica.address != self.address);
-        if run.is_some() || is_gone {
+        if run.is_some() || cluster.is_gone(self) {
             return;
         }
         let process = Process::start(&self.address);
