@@ -131,8 +131,8 @@ async fn what_was_told_to_be_gone_is_not_shown_again_while_home_is_away() {
     regions.run();
     regions.until_tag("app", "v1", kept).await;
     // The deletion waits behind a blob that does not come.
+    home.instead(sha256(b"slow"), away());
     let slow = home.place.push_blob("app", b"slow").await;
-    home.instead(slow, away());
     home.place.put("app", "v2", &[slow], 0).await;
     let tag = Reference::Tag("v1".parse().unwrap());
     home.place.registry.delete_manifest(&name("app"), &tag).await.unwrap();
