@@ -365,6 +365,11 @@ impl Regions {
         self.tasks.spawn(Arc::clone(&self.mirror).resolve(self.stop.clone()));
     }
 
+    /// Hears how far home is, and receives nothing.
+    pub(crate) fn watch(&self) {
+        self.tasks.spawn(Arc::clone(&self.mirror).watch(self.stop.clone()));
+    }
+
     pub(crate) async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let mut applied = self.here.registry.metadata().subscribe_applied();
         let began = Instant::now();

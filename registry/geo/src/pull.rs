@@ -3,10 +3,11 @@
 //! ```text
 //!  tag:    home is there:  what was announced (streamed while it is copied) -> what is here -> home is asked
 //!          home is away:   what is here: the last whole one
-//!  digest: what is here -> what was announced or is wanted: from home, or 503 while it is away -> home is asked
+//!  digest: what is here -> home is asked, for what was announced or is wanted and for what is not known of; 503 while it is away
 //! ```
 //!
-//! Never 404 for what is known to exist at home, and no tag whose content could not be had (promise P8).
+//! Never 404 for what may exist at home, since a tag that names it may have been passed on before anything was announced; and
+//! no tag whose content could not be had (promise P8).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl Mirror {
                 Err(ManifestReadError::Unknown) => self.ask_home(repository, &reference).await,
                 here => found_or(here, PullError::Unknown),
             },
-            (AnnouncedTag::Nothing, false) => found_or(here, self.away_or_unknown(repository, &reference)?),
+            (AnnouncedTag::Nothing, false) => found_or(here, self.away_or_unknown(repository, tag)?),
         }
     }
 
@@ -131,9 +132,8 @@ impl Mirror {
         }
         match (announced, self.contact.is_there()) {
             (AnnouncedManifest::Coming(_), true) => self.coming(repository, digest).await,
-            (AnnouncedManifest::Coming(_), false) => Err(self.away()),
             (AnnouncedManifest::Gone, _) => Err(PullError::Unknown),
-            (AnnouncedManifest::Nothing, false) => Err(self.away_or_unknown(repository, &reference)?),
+            (AnnouncedManifest::Coming(_) | AnnouncedManifest::Nothing, false) => Err(self.away()),
             (AnnouncedManifest::Nothing, true) => self.ask_home(repository, &reference).await,
         }
     }
@@ -168,14 +168,10 @@ impl Mirror {
         Ok(ManifestFound::passing(manifest.digest, manifest.media_type, manifest.bytes))
     }
 
-    /// Why something that is not found here is not, while home is away: what is damaged here is at home.
-    fn away_or_unknown(&self, repository: &RepositoryName, reference: &Reference) -> Result<PullError, Fault> {
+    /// Why a tag that is not found here is not, while home is away: what is damaged here is at home.
+    fn away_or_unknown(&self, repository: &RepositoryName, tag: &Tag) -> Result<PullError, Fault> {
         let query = self.query()?;
-        let digest = match reference {
-            Reference::Digest(digest) => Some(*digest),
-            Reference::Tag(tag) => query.tag(repository, tag)?,
-        };
-        let is_damaged = match digest {
+        let is_damaged = match query.tag(repository, tag)? {
             Some(digest) => query.manifest_set_aside(repository, &digest)?,
             None => false,
         };
@@ -193,10 +189,8 @@ impl Mirror {
         if let Some(blob) = self.registry.find_landed(repository, digest).await? {
             return Ok(PulledBlob::Here(blob));
         }
-        match (wanted, self.contact.is_there()) {
-            (None, false) => return Err(PullError::Unknown),
-            (Some(_), false) => return Err(self.away()),
-            (_, true) => {}
+        if !self.contact.is_there() {
+            return Err(self.away());
         }
         match self.fetch(repository, *digest, wanted).await {
             Ok(fetch) => {
@@ -220,8 +214,9 @@ impl Mirror {
             return Ok(blob.size());
         }
         match (wanted, self.contact.is_there()) {
-            (None, false) => Err(PullError::Unknown),
-            (Some(_), false) => Err(self.away()),
+            // Whoever pushes brings it then.
+            (None, false) if writes => Err(PullError::Unknown),
+            (_, false) => Err(self.away()),
             // What is not here, only home can promise.
             (Some(size), true) if !writes => Ok(size),
             (_, true) => in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered),

@@ -147,6 +147,27 @@ async fn what_was_told_to_be_gone_is_not_shown_again_while_home_is_away() {
     regions.end().await;
 }
 
+/// A tag may be passed on before the feed has told of it, or while the mirror is compared with home and has forgotten what
+/// was announced.
+#[tokio::test]
+async fn p8_content_of_a_tag_that_was_passed_on_is_not_unknown_when_home_is_lost_before_it_was_announced() {
+    let regions = Regions::new().await;
+    let home = &regions.home;
+    let blob = home.place.push_blob("app", b"blob").await;
+    let manifest = home.place.put("app", "v1", &[blob], 0).await;
+    regions.watch();
+    regions.until("home is there", || regions.mirror.lag().unwrap().home_is_there).await;
+    let tag = Reference::Tag("v1".parse().unwrap());
+    assert_eq!(regions.mirror.find_manifest(&name("app"), &tag).await.unwrap().digest, manifest);
+    home.go_away(true);
+    regions.until("home is away", || !regions.mirror.lag().unwrap().home_is_there).await;
+    let pulled = regions.mirror.find_manifest(&name("app"), &Reference::Digest(manifest)).await;
+    assert!(matches!(pulled, Err(PullError::HomeAway(_))), "{:?}", pulled.err());
+    let pulled = regions.mirror.find_blob(&name("app"), &blob).await;
+    assert!(matches!(pulled, Err(PullError::HomeAway(_))), "{:?}", pulled.err());
+    regions.end().await;
+}
+
 #[tokio::test]
 async fn p8_what_is_damaged_here_is_not_unknown_while_home_is_away() {
     let regions = Regions::new().await;
@@ -186,7 +207,7 @@ async fn p8_what_is_damaged_here_is_not_unknown_while_home_is_away() {
     regions.until("home is away", || !regions.mirror.lag().unwrap().home_is_there).await;
     let pulled = regions.mirror.find_manifest(&name("app"), &Reference::Tag("v1".parse().unwrap())).await;
     assert_eq!(pulled.unwrap().digest, manifest);
-    let never = regions.mirror.find_manifest(&name("app"), &Reference::Digest(sha256(b"never"))).await;
+    let never = regions.mirror.find_manifest(&name("app"), &Reference::Tag("never".parse().unwrap())).await;
     assert!(matches!(never, Err(PullError::Unknown)));
     regions.end().await;
 }
