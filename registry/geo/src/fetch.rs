@@ -28,10 +28,10 @@ pub(crate) use reader::Pull;
 use roadstead_domain::{BodyError, Transfer, UploadError};
 use roadstead_oci::{Digest, RepositoryName};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
+use crate::disk::disk_work;
 use crate::follow::{Pauses, in_time};
 use crate::home::{HomeBlob, HomeError};
 use crate::limits::{ANSWER_PATIENCE, CHUNK_BYTES, MAX_ATTEMPTS, MAX_FETCHES, PIECES_AT_ONCE, STREAMS_PER_BLOB};
@@ -433,8 +433,8 @@ impl Fetch {
 
     /// Writes pieces into the spool; how many bytes those are. What goes beyond `end` was not asked for.
     async fn write(&self, at: u64, end: u64, pieces: Vec<Bytes>) -> Result<u64, FetchError> {
-        let spool = Arc::clone(&self.spool);
-        let written = spawn_blocking(move || {
+        let (spool, bytes) = (Arc::clone(&self.spool), pieces.iter().map(Bytes::len).sum());
+        let written = disk_work(bytes, move || {
             let mut written = 0;
             for piece in pieces {
                 let room = usize::try_from(end - at - written).unwrap_or(usize::MAX);

@@ -21,6 +21,7 @@
 mod aside;
 mod compare;
 mod contact;
+mod disk;
 mod feed;
 mod fetch;
 #[cfg(test)]

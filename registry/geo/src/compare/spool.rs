@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf as _, BytesMut};
-use tokio::task::spawn_blocking;
 
+use crate::disk::disk_work;
 use crate::limits::SPOOLED_BYTES;
 use crate::wire::{SnapshotLine, line};
 
@@ -47,7 +47,7 @@ impl Spool {
     pub(super) async fn flush(&mut self) -> Result<(), SpoolError> {
         let (file, at, bytes) = (Arc::clone(&self.file), self.written, self.buffer.split().freeze());
         self.written += bytes.len() as u64;
-        spawn_blocking(move || file.write_all_at(&bytes, at)).await.map_err(failed)?.map_err(failed)
+        disk_work(bytes.len(), move || file.write_all_at(&bytes, at)).await.map_err(failed)?.map_err(failed)
     }
 
     /// The next line; `None` behind the last.
@@ -65,7 +65,7 @@ impl Spool {
                 return Ok(None);
             }
             let (file, at) = (Arc::clone(&self.file), self.read);
-            let read = spawn_blocking(move || {
+            let read = disk_work(left.min(SPOOLED_BYTES), move || {
                 let mut bytes = vec![0; left.min(SPOOLED_BYTES)];
                 file.read_exact_at(&mut bytes, at).map(|()| bytes)
             });

@@ -10,10 +10,10 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use roadstead_oci::RepositoryName;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::{Fetch, FetchError};
+use crate::disk::disk_work;
 use crate::follow::in_time;
 use crate::limits::{CHUNK_BYTES, READ_BYTES};
 use crate::mirror::Mirror;
@@ -150,9 +150,9 @@ impl Fetch {
     }
 
     async fn read_spool(&self, range: Range<u64>) -> Result<Bytes, FetchError> {
-        let spool = Arc::clone(&self.spool);
-        let read = spawn_blocking(move || {
-            let mut bytes = BytesMut::zeroed(usize::try_from(range.end - range.start).unwrap_or_default());
+        let (spool, bytes) = (Arc::clone(&self.spool), usize::try_from(range.end - range.start).unwrap_or_default());
+        let read = disk_work(bytes, move || {
+            let mut bytes = BytesMut::zeroed(bytes);
             spool.read_exact_at(&mut bytes, range.start)?;
             std::io::Result::Ok(bytes.freeze())
         });
