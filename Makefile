@@ -67,6 +67,12 @@ simulation: toolchain ## Run so many simulated clusters, each from its seed (ROA
 	$(BUILD)
 	ROADSTEAD_SEEDS=$(ROADSTEAD_SEEDS) cargo test --locked --workspace --test simulation -- --nocapture every_promise_holds
 
+.PHONY: simulation-regions
+simulation-regions: toolchain ## Run so many simulated homes with mirrors; what has held is noted, so it goes on where it ended
+	$(BUILD)
+	ROADSTEAD_SEEDS=$(ROADSTEAD_SEEDS) ROADSTEAD_HELD=$(CURDIR)/target/seeds-of-regions \
+		cargo test --locked --workspace --test simulation -- --nocapture mirrors_are_whole_and_in_order
+
 .PHONY: cluster
 cluster: toolchain ## Bring a Kubernetes of three nodes up on this machine, and say how to look around and take it down
 	tests/tools/install test cluster

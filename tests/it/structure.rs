@@ -25,7 +25,10 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ("roadstead-node-mirror", &[]),
     ("roadstead-cluster", &[]),
     ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
-    ("roadstead-simulation", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain"]),
+    (
+        "roadstead-simulation",
+        &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-geo"],
+    ),
     (
         "roadstead-tests",
         &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-simulation"],

@@ -23,4 +23,10 @@ pub(crate) struct Bugs {
     pub(crate) answers_for_the_absent: bool,
     /// What is proposed again is taken for something new.
     pub(crate) forgets_proposals: bool,
+    /// A home that does not announce blobs, so that nothing keeps a mirror from showing what it has not got.
+    pub(crate) announces_no_blobs: bool,
+    /// A mirror that applies the deletion of a tag after pushes to it that are newer.
+    pub(crate) hears_deletions_late: bool,
+    /// A mirror that takes for applied what it was once told, also if it died before that was durable.
+    pub(crate) hands_over_once: bool,
 }

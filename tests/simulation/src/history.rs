@@ -87,6 +87,18 @@ pub(crate) struct Records {
     pub(crate) sent: u64,
     pub(crate) requests: u64,
     pub(crate) tally: Tally,
+    pub(crate) seen_at_mirrors: Vec<SeenAtMirror>,
+    pub(crate) at_mirrors: MirrorTally,
+}
+
+/// What a tag was at a mirror, once all changes of home up to `after` were published there.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenAtMirror {
+    pub(crate) mirror: String,
+    pub(crate) repository: usize,
+    pub(crate) tag: usize,
+    pub(crate) after: u64,
+    pub(crate) found: Option<Value>,
 }
 
 /// How often what this is about has happened.
@@ -106,6 +118,64 @@ pub(crate) struct Tally {
     pub(crate) lost_answers: u64,
     pub(crate) unavailable: u64,
     pub(crate) gave_up: u64,
+}
+
+/// How often what is about mirrors has happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct MirrorTally {
+    pub(crate) tags: u64,
+    pub(crate) images: u64,
+    pub(crate) from_here: u64,
+    pub(crate) streamed: u64,
+    pub(crate) pushed: u64,
+    pub(crate) unknown: u64,
+    pub(crate) away: u64,
+    pub(crate) broken: u64,
+    pub(crate) gave_up: u64,
+    pub(crate) audits: u64,
+    pub(crate) snapshots: u64,
+    pub(crate) needless: u64,
+}
+
+impl MirrorTally {
+    pub(crate) fn add(&mut self, mut other: Self) {
+        let pairs = self.fields().into_iter().zip(other.fields().map(|(_, value)| *value));
+        for ((_, mine), theirs) in pairs {
+            *mine += theirs;
+        }
+    }
+
+    /// Each by its name.
+    pub(crate) fn fields(&mut self) -> [(&'static str, &mut u64); 12] {
+        let Self {
+            tags,
+            images,
+            from_here,
+            streamed,
+            pushed,
+            unknown,
+            away,
+            broken,
+            gave_up,
+            audits,
+            snapshots,
+            needless,
+        } = self;
+        [
+            ("tags read", tags),
+            ("images pulled", images),
+            ("blobs from the mirror itself", from_here),
+            ("blobs streamed from home", streamed),
+            ("images pushed", pushed),
+            ("manifests not known yet", unknown),
+            ("pulls answered 503", away),
+            ("pulls broken off", broken),
+            ("pulls given up", gave_up),
+            ("looks at all facts", audits),
+            ("comparisons with home", snapshots),
+            ("requests for what was here", needless),
+        ]
+    }
 }
 
 impl Tally {

@@ -7,8 +7,11 @@
 //!    '--> promises: one file each, checked at every answer and when everything has healed
 //! ```
 //!
-//! `ROADSTEAD_SEED` runs one seed, `ROADSTEAD_SEEDS` so many from the first on.
+//! `ROADSTEAD_SEED` runs one seed, `ROADSTEAD_SEEDS` so many from the first on. Those of regions (`regions/`) go on where they
+//! ended: `ROADSTEAD_HELD` names a file of the seeds that have held, and `ROADSTEAD_SECONDS` how long they may run.
 
+// The futures of whole worlds are that deep.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,6 +27,7 @@ mod history;
 mod mutants;
 mod promises;
 mod random;
+mod regions;
 mod run;
 mod scenarios;
 mod seeds;

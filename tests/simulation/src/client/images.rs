@@ -12,12 +12,12 @@ use crate::history::{Condition, Held, Stored, TAGS, TagOperation, Value};
 use crate::universe::SCRATCH;
 
 /// A manifest on its way.
-struct Push {
-    repository: usize,
-    value: Value,
-    manifest: Manifest,
-    tags: Vec<usize>,
-    condition: Condition,
+pub(super) struct Push {
+    pub(super) repository: usize,
+    pub(super) value: Value,
+    pub(super) manifest: Manifest,
+    pub(super) tags: Vec<usize>,
+    pub(super) condition: Condition,
 }
 
 impl Client {
@@ -161,6 +161,13 @@ impl Client {
             Asked::Refused => return false,
             Asked::Lost => (false, None),
         };
+        self.note_put(push, begins, ended, done);
+        ended
+    }
+
+    /// Takes down a push that began at `begins`, and what its answer says of it.
+    pub(super) fn note_put(&self, push: &Push, begins: u64, ended: bool, done: Option<bool>) {
+        let Push { repository, value, tags, condition, .. } = push;
         let operation = TagOperation::Put { tags: tags.clone(), value: *value, condition: *condition, done };
         self.history.tag_operation(*repository, begins, ended, operation);
         match done {
@@ -176,7 +183,6 @@ impl Client {
             Some(false) => self.history.count(|tally| &mut tally.conditions_failed),
             None => {}
         }
-        ended
     }
 
     /// Which of a manifest's blobs have been said to be there, and until when.

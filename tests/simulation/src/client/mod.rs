@@ -5,6 +5,8 @@
 //! ```
 
 mod images;
+mod mirror_pushes;
+mod mirrors;
 mod pulls;
 mod uploads;
 

@@ -328,7 +328,7 @@ impl Client {
 
     /// A body in pieces, at once or slowly; now and then it breaks. When the guard is dropped the client is gone, and what
     /// was not sent does not come.
-    fn body(&mut self, content: &Bytes) -> (Body, DropGuard) {
+    pub(super) fn body(&mut self, content: &Bytes) -> (Body, DropGuard) {
         let gone = CancellationToken::new();
         let slowly = self.random.chance(3);
         let breaks = self.random.permille(40).then(|| self.random.below(content.len() + 1));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use roadstead_metadata::{Levels, MemberChange, Role, VolumeId};
+use roadstead_metadata::{ClusterId, Levels, MemberChange, Role, VolumeId};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -13,6 +13,7 @@ use super::clock::{SimulatedClock, Time};
 use super::disk::{Crash, Volume};
 use super::network::Network;
 use super::replica::{Replica, SWEEP, Serving};
+use super::upstream::Upstream;
 use crate::bugs::Bugs;
 use crate::random::Random;
 use crate::trace::Trace;
@@ -20,8 +21,16 @@ use crate::trace::Trace;
 /// How long a world without faults may take to be as it should.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// What every home is, in its world.
+const HOME: ClusterId = ClusterId(7);
+
 /// A region's replicas.
 pub(crate) struct Cluster {
+    pub(crate) id: ClusterId,
+    /// With what the names of its replicas begin.
+    prefix: String,
+    /// Whom it follows, if it is a mirror.
+    pub(crate) upstream: Option<Arc<Upstream>>,
     pub(crate) trace: Trace,
     pub(crate) time: Arc<Time>,
     pub(crate) network: Network,
@@ -43,15 +52,32 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(seed: u64, trace: Trace, bugs: Bugs) -> Arc<Self> {
-        let time = Time::begin();
+        Self::of(seed, trace, bugs, Time::begin(), None)
+    }
+
+    /// A mirror, in the same world as its home.
+    pub(crate) fn mirror(seed: u64, upstream: Arc<Upstream>) -> Arc<Self> {
+        let home = &upstream.home;
+        Self::of(seed, home.trace.clone(), home.bugs, Arc::clone(&home.time), Some(upstream))
+    }
+
+    fn of(seed: u64, trace: Trace, bugs: Bugs, time: Arc<Time>, upstream: Option<Arc<Upstream>>) -> Arc<Self> {
+        // A home draws what it drew before there were mirrors.
+        let (id, prefix, of) = match &upstream {
+            Some(upstream) => (upstream.mirror_id(), format!("{}r", upstream.name), format!(" {}", upstream.name)),
+            None => (HOME, "r".to_owned(), String::new()),
+        };
         Arc::new(Self {
-            network: Network::new(Random::of(seed, "network"), trace.clone(), bugs),
-            bucket: Bucket::new(Random::of(seed, "bucket"), &time),
+            id,
+            prefix,
+            upstream,
+            network: Network::new(Random::of(seed, &format!("network{of}")), trace.clone(), bugs),
+            bucket: Bucket::new(Random::of(seed, &format!("bucket{of}")), &time),
             trace,
             time,
             bugs,
             levels: Mutex::new(Levels::OF_THIS_BUILD),
-            random: Mutex::new(Random::of(seed, "cluster")),
+            random: Mutex::new(Random::of(seed, &format!("cluster{of}"))),
             replicas: Mutex::default(),
             numbered: Mutex::default(),
             dead: Mutex::default(),
@@ -105,7 +131,8 @@ impl Cluster {
         };
         let clock = Arc::new(SimulatedClock::new(Arc::clone(&self.time), self.bugs.trusts_the_wall));
         let volume = Volume::blank(disk, self.bugs.lie);
-        let replica = Replica::new(format!("r{number}"), volume_id, volume, clock, wants_vote, *self.levels.lock());
+        let replica =
+            Replica::new(format!("{}{number}", self.prefix), volume_id, volume, clock, wants_vote, *self.levels.lock());
         self.replicas.lock().push(Arc::clone(&replica));
         replica
     }
@@ -228,7 +255,17 @@ impl Cluster {
     }
 
     /// Waits for something that has to be so soon.
-    pub(crate) async fn until<T>(&self, what: &str, mut holds: impl AsyncFnMut() -> Option<T>) -> Result<T, String> {
+    pub(crate) async fn until<T>(&self, what: &str, holds: impl AsyncFnMut() -> Option<T>) -> Result<T, String> {
+        self.until_within(PATIENCE, what, holds).await
+    }
+
+    /// Waits for something that has to be in so much time.
+    pub(crate) async fn until_within<T>(
+        &self,
+        patience: Duration,
+        what: &str,
+        mut holds: impl AsyncFnMut() -> Option<T>,
+    ) -> Result<T, String> {
         let held = async {
             loop {
                 self.find_dead();
@@ -238,6 +275,6 @@ impl Cluster {
                 sleep_until(Instant::now() + Duration::from_millis(50)).await;
             }
         };
-        timeout(PATIENCE, held).await.map_err(|_| format!("it does not come to pass that {what}"))
+        timeout(patience, held).await.map_err(|_| format!("it does not come to pass that {what}"))
     }
 }

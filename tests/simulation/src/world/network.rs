@@ -67,7 +67,7 @@ struct Fate {
 
 /// How a message fares on its way.
 #[derive(Clone, Copy)]
-enum Passage {
+pub(super) enum Passage {
     Arrives(Duration),
     /// The sender notices that it does not.
     Breaks(Duration),
@@ -75,7 +75,7 @@ enum Passage {
 }
 
 impl Passage {
-    fn draw(random: &mut Random, lost: bool, latest: Duration) -> Self {
+    pub(super) fn draw(random: &mut Random, lost: bool, latest: Duration) -> Self {
         let (time, is_noticed) = (random.time(Duration::from_micros(200), latest), random.chance(2));
         match (lost, is_noticed) {
             (false, _) => Self::Arrives(time),
@@ -85,7 +85,7 @@ impl Passage {
     }
 
     /// Takes its time; whether the message is there then.
-    async fn pass(self) -> bool {
+    pub(super) async fn pass(self) -> bool {
         match self {
             Self::Arrives(time) => pause(time).await,
             Self::Breaks(time) => {
@@ -141,6 +141,18 @@ impl Network {
         wires.cut.clear();
         wires.lost = 0;
         wires.latest = Duration::from_millis(4);
+    }
+
+    /// Takes a message from one to another, of which nobody but these two knows what it says; `None` if it does not arrive.
+    pub(super) async fn reach(&self, from: &str, to: &str) -> Option<()> {
+        let passage = {
+            let mut wires = self.0.lock();
+            let cut = wires.cut.contains(&(from.to_owned(), to.to_owned()));
+            let (lost, latest) = (wires.lost, wires.latest);
+            let is_lost = cut || wires.random.permille(lost);
+            Passage::draw(&mut wires.random, is_lost, latest)
+        };
+        passage.pass().await.then_some(())
     }
 
     fn is_cut(&self, from: &str, to: &str) -> bool {

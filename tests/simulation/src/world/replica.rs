@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use futures_util::join;
 use parking_lot::Mutex;
 use roadstead_domain::{AccessPolicy, Acknowledge, Entropy, Options, Ports, Registry};
+use roadstead_geo::Mirror;
 use roadstead_metadata::{
-    ClusterId, ClusterOptions, LaterLevel, Levels, MemberChange, Metadata, OpenError, Options as MetadataOptions, Role,
-    VolumeId,
+    ClusterOptions, LaterLevel, Levels, MemberChange, Metadata, OpenError, Options as MetadataOptions, Role, VolumeId,
 };
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
@@ -19,6 +20,7 @@ use super::cluster::Cluster;
 use super::disk::{Crash, SimulatedDisk, Volume};
 use super::network::Wire;
 use super::process::Process;
+use super::upstream;
 use crate::random::Random;
 
 /// A page of the memory budget, so that a part is exactly one.
@@ -69,6 +71,8 @@ pub(crate) struct Serving {
     pub(crate) process: Arc<Process>,
     pub(crate) metadata: Metadata,
     pub(crate) registry: Arc<Registry>,
+    /// If it is a mirror's.
+    pub(crate) mirror: Option<Arc<Mirror>>,
 }
 
 impl Replica {
@@ -127,15 +131,18 @@ impl Replica {
         process.kill();
         self.volume.lock().crash(crash);
         cluster.network.leave(&self.address);
-        if let Some(Serving { metadata, .. }) = serving {
+        if let Some(Serving { metadata, mirror, .. }) = serving {
             // What is left of it cannot touch anything, and is to end.
-            cluster.bury(async move { drop(metadata.shutdown().await) });
+            cluster.bury(async move {
+                let end: OptionFuture<_> = mirror.as_ref().map(|mirror| mirror.end()).into();
+                drop(join!(end, metadata.shutdown()));
+            });
         }
     }
 
     /// Ends the process in order.
     pub(crate) async fn stop(&self, cluster: &Cluster) {
-        let Some(Serving { process, metadata, registry, .. }) = self.serving() else {
+        let Some(Serving { process, metadata, registry, mirror }) = self.serving() else {
             return self.crash(cluster, Crash::Process);
         };
         cluster.trace.note(format_args!("{} stops", self.address));
@@ -148,6 +155,9 @@ impl Replica {
                     let to = other.node;
                     drop(metadata.change_members(MemberChange::TransferLeadership { to }).await);
                 }
+            }
+            if let Some(mirror) = &mirror {
+                mirror.end().await;
             }
             registry.drain().await;
             drop(metadata.shutdown().await);
@@ -180,12 +190,14 @@ impl Replica {
         let ports = Ports { clock: Arc::clone(&self.clock) as _, entropy: Arc::new(entropy) };
         let registry = Registry::new(metadata.clone(), Arc::new(store), ports, registry_options());
         cluster.network.listen(&self.address, Arc::clone(&process), metadata.clone());
-        let serving = Serving { process: Arc::clone(&process), metadata, registry };
+        let mirror = upstream::follow(&cluster, &process, &registry);
+        let serving = Serving { process: Arc::clone(&process), metadata, registry, mirror };
         if let Some(run) = &mut *self.run.lock() {
             run.serving = Some(serving.clone());
         }
         let fatal = watch_over(&cluster, &self.address, &serving);
-        join!(be_a_member(&serving, &self.address, self.wants_vote), clean_up(&serving), fatal);
+        let following: OptionFuture<_> = serving.mirror.clone().map(upstream::run).into();
+        join!(be_a_member(&serving, &self.address, self.wants_vote), clean_up(&serving), fatal, following);
     }
 
     fn options(&self, cluster: &Arc<Cluster>, process: &Arc<Process>, random: &mut Random) -> MetadataOptions {
@@ -200,7 +212,7 @@ impl Replica {
             state_cache_bytes: 1 << 20,
             log_cache_bytes: 16 << 10,
             new_volume: self.volume_id,
-            new_cluster: ClusterId(7),
+            new_cluster: cluster.id,
             disk: Arc::new(disk),
             seed: random.next(),
             levels: self.levels(),
