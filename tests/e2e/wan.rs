@@ -15,7 +15,7 @@ const PACKET: usize = 16 << 10;
 const WINDOW: usize = 256;
 
 /// The only way from one cluster to the other: a port of one's hub, behind which a port of the other is, some way off.
-/// What is slow about links is measured elsewhere (`tests/it/harness/wan.rs`); this one only has a length.
+/// What is slow about links is measured elsewhere (`tests/wan`); this one only has a length.
 pub(crate) struct Wan {
     /// Ends all connections when it is dropped.
     _tasks: JoinSet<()>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::repository_root;
 
 /// Which of our crates each of ours may import. A crate that is not listed here is a new one: say what it may import.
-const IMPORTS: [(&str, &[&str]); 14] = [
+const IMPORTS: [(&str, &[&str]); 15] = [
     // It stands in the place of another's crate, by `[patch]`, and is named by openraft alone.
     ("base2histogram", &[]),
     ("roadstead-crds", &[]),
@@ -24,14 +24,22 @@ const IMPORTS: [(&str, &[&str]); 14] = [
     ),
     ("roadstead-node-mirror", &[]),
     ("roadstead-cluster", &[]),
-    ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata"]),
+    ("roadstead-wan", &[]),
+    ("roadstead-bench", &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-wan"]),
     (
         "roadstead-simulation",
         &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-geo"],
     ),
     (
         "roadstead-tests",
-        &["roadstead-oci", "roadstead-blobs", "roadstead-metadata", "roadstead-domain", "roadstead-simulation"],
+        &[
+            "roadstead-oci",
+            "roadstead-blobs",
+            "roadstead-metadata",
+            "roadstead-domain",
+            "roadstead-simulation",
+            "roadstead-wan",
+        ],
     ),
 ];
 

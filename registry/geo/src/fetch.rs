@@ -1,42 +1,41 @@
 //! Bringing a blob from home, once for all who want it.
 //!
 //! ```text
-//!  home --STREAMS_PER_BLOB connections, a chunk each, the one that somebody waits for first--> spool (a file without name)
-//!                                                     pull, pull, ... <--as far as it is filled--'--> transfer_blob: kept
+//!  home --some connections, a stretch each, what somebody waits for first--> spool (a file without name)
+//!                                   pull, pull, ... <--as far as it is filled--'--> transfer_blob: kept
 //! ```
 //!
 //! * Whoever asks for a blob that is on its way reads the same bytes: they cross the link once for this replica.
-//! * A connection that breaks costs what was in flight on it: the rest of its chunk is asked for again.
+//! * A connection that breaks costs what was in flight on it: the rest of its stretch is asked for again.
 //! * What is kept was hashed by the domain. A pull that reads along is checked by its client, as every pull is.
 //! * After a restart the transfer goes on at its last checkpoint; who reads what came before that reads it from home.
 
+mod bring;
+mod pieces;
 mod reader;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fs::File;
-use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use futures_util::future::{join, join_all};
+use futures_util::future::join;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
+use pieces::Pieces;
 pub(crate) use reader::Pull;
 use roadstead_domain::{BodyError, Transfer, UploadError};
 use roadstead_oci::{Digest, RepositoryName};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use crate::disk::disk_work;
-use crate::follow::{Pauses, in_time};
-use crate::home::{HomeBlob, HomeError};
-use crate::limits::{ANSWER_PATIENCE, CHUNK_BYTES, MAX_ATTEMPTS, MAX_FETCHES, PIECES_AT_ONCE, STREAMS_PER_BLOB};
-use crate::link::Class;
+use crate::follow::in_time;
+use crate::home::HomeError;
+use crate::limits::{ANSWER_PATIENCE, MAX_FETCHES};
 use crate::mirror::{Mirror, Options};
+use crate::pace::Pace;
 
 /// Why a blob did not come, or was not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +60,7 @@ pub(crate) struct Fetches {
     /// How many more may be.
     places: Arc<Semaphore>,
     running: Mutex<HashMap<Digest, Arc<Fetch>>>,
+    pace: Pace,
 }
 
 /// A blob on its way.
@@ -76,32 +76,28 @@ pub(crate) struct Fetch {
     progress: Mutex<Progress>,
     /// Changes with `progress`.
     changed: watch::Sender<u64>,
+    /// Changes when there is more to be asked for than before, or nothing ever again.
+    work: watch::Sender<u64>,
     /// How it ended.
     ended: watch::Sender<Option<Result<(), FetchError>>>,
     /// How many pulls read along.
     pulls: AtomicUsize,
+    /// How many ever did.
+    pulled: AtomicU64,
 }
 
-#[derive(Default)]
 struct Progress {
-    /// Where the spool begins, once that is known: what is before it was kept by an earlier process.
-    base: Option<u64>,
-    chunks: Vec<Chunk>,
-    /// Chunks that somebody waits for.
-    demanded: VecDeque<usize>,
+    /// Once it is known where they begin.
+    pieces: Option<Pieces>,
+    /// When something of it came last, or it was begun.
+    moved: Instant,
     failed: Option<FetchError>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Chunk {
-    is_begun: bool,
-    /// Bytes from its start.
-    filled: u64,
 }
 
 impl Fetches {
     pub(crate) fn new(options: Options) -> Self {
-        Self { options, places: Arc::new(Semaphore::new(MAX_FETCHES)), running: Mutex::default() }
+        let places = Arc::new(Semaphore::new(MAX_FETCHES));
+        Self { options, places, running: Mutex::default(), pace: Pace::new() }
     }
 
     /// Where blobs are on their way through.
@@ -187,10 +183,12 @@ impl Fetch {
             size,
             unwritten: AtomicU64::new(size),
             spool: Arc::new(spool),
-            progress: Mutex::default(),
+            progress: Mutex::new(Progress { pieces: None, moved: Instant::now(), failed: None }),
             changed: watch::Sender::new(0),
+            work: watch::Sender::new(0),
             ended: watch::Sender::new(None),
             pulls: AtomicUsize::new(0),
+            pulled: AtomicU64::new(0),
         })
     }
 
@@ -229,8 +227,7 @@ impl Fetch {
         let base = transfer.map_or(0, |transfer| transfer.offset);
         self.lay_out(base);
         let bringing = async {
-            let streams = (0..STREAMS_PER_BLOB).map(|_| self.bring(mirror, repository));
-            let brought: Result<Vec<()>, FetchError> = join_all(streams).await.into_iter().collect();
+            let brought = self.bring_all(mirror, repository).await;
             if let Err(error) = &brought {
                 self.fail(error.clone());
             }
@@ -284,12 +281,8 @@ impl Fetch {
     }
 
     fn lay_out(&self, base: u64) {
-        let mut progress = self.progress.lock();
-        let count = usize::try_from((self.size - base).div_ceil(CHUNK_BYTES)).unwrap_or(usize::MAX);
-        progress.base = Some(base);
         self.unwritten.store(self.size - base, Ordering::Relaxed);
-        progress.chunks = vec![Chunk::default(); count];
-        drop(progress);
+        self.progress.lock().pieces = Some(Pieces::new(base, self.size));
         self.has_changed();
     }
 
@@ -297,158 +290,15 @@ impl Fetch {
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
     }
 
+    /// There is more to be asked for than before, or nothing ever again.
+    fn has_work(&self) {
+        self.work.send_modify(|version| *version = version.wrapping_add(1));
+    }
+
     fn fail(&self, error: FetchError) {
         self.progress.lock().failed.get_or_insert(error);
         self.has_changed();
-    }
-
-    /// Brings one chunk after the other until all are begun.
-    async fn bring(&self, mirror: &Mirror, repository: &RepositoryName) -> Result<(), FetchError> {
-        while let Some((number, chunk)) = self.next_chunk() {
-            self.bring_chunk(mirror, repository, number, chunk).await?;
-        }
-        Ok(())
-    }
-
-    /// What it is brought for at the moment.
-    fn class(&self) -> Class {
-        if self.pulls.load(Ordering::Relaxed) > 0 { Class::Demand } else { Class::Bulk }
-    }
-
-    /// The chunk that somebody waits for, or else the first that nobody brings.
-    fn next_chunk(&self) -> Option<(usize, Range<u64>)> {
-        let mut progress = self.progress.lock();
-        if progress.failed.is_some() {
-            return None;
-        }
-        let base = progress.base?;
-        let mut chosen = None;
-        while let Some(number) = progress.demanded.pop_front() {
-            if progress.chunks.get(number).is_some_and(|chunk| !chunk.is_begun) {
-                chosen = Some(number);
-                break;
-            }
-        }
-        let number = chosen.or_else(|| progress.chunks.iter().position(|chunk| !chunk.is_begun))?;
-        progress.chunks.get_mut(number)?.is_begun = true;
-        let start = base + number as u64 * CHUNK_BYTES;
-        Some((number, start..self.size.min(start + CHUNK_BYTES)))
-    }
-
-    async fn bring_chunk(
-        &self,
-        mirror: &Mirror,
-        repository: &RepositoryName,
-        number: usize,
-        chunk: Range<u64>,
-    ) -> Result<(), FetchError> {
-        let (mut attempts, mut pauses) = (0, Pauses::new());
-        let mut at = chunk.start;
-        loop {
-            let before = at;
-            let error = match self.bring_rest(mirror, repository, number, &mut at, chunk.end, attempts == 0).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if at > before {
-                (attempts, pauses) = (0, Pauses::new());
-            }
-            attempts += 1;
-            let is_final = matches!(error, FetchError::Spool(_) | FetchError::Home(HomeError::Unknown { .. }));
-            if is_final || attempts > MAX_ATTEMPTS || mirror.is_ending() {
-                return Err(error);
-            }
-            debug!(digest = %self.digest, at, reason = %error, "a stretch of a blob broke off and is asked for again: {error}");
-            pauses.wait(&mirror.ending()).await;
-        }
-    }
-
-    /// Opens a stretch: from the replica that leads, if that is another one and has it, else from home; and whether it
-    /// crosses the link.
-    async fn open(
-        &self,
-        mirror: &Mirror,
-        repository: &RepositoryName,
-        stretch: Range<u64>,
-        from_siblings: bool,
-    ) -> Result<(HomeBlob, bool), FetchError> {
-        if let Some(siblings) = mirror.siblings.as_ref().filter(|_| from_siblings && !mirror.leads()) {
-            let asked = siblings.blob(repository, &self.digest, stretch.clone());
-            if let Ok(Some(blob)) = timeout(ANSWER_PATIENCE, asked).await {
-                return Ok((blob, false));
-            }
-        }
-        Ok((in_time(mirror.home.blob(repository, &self.digest, stretch)).await?, true))
-    }
-
-    /// Brings what is left of a chunk, over one connection.
-    async fn bring_rest(
-        &self,
-        mirror: &Mirror,
-        repository: &RepositoryName,
-        number: usize,
-        at: &mut u64,
-        end: u64,
-        from_siblings: bool,
-    ) -> Result<(), FetchError> {
-        if *at == end {
-            return Ok(());
-        }
-        let (blob, crosses_link) = self.open(mirror, repository, *at..end, from_siblings).await?;
-        if blob.size != self.size {
-            let why = format!("home announced {} bytes of {} and has {}", self.size, self.digest, blob.size);
-            return Err(HomeError::Refused(why).into());
-        }
-        let mut pieces = blob.bytes.ready_chunks(PIECES_AT_ONCE);
-        while *at < end {
-            let pieces = match timeout(ANSWER_PATIENCE, pieces.next()).await {
-                Ok(Some(pieces)) => pieces,
-                Ok(None) => return Err(HomeError::Away("the connection ended early".to_owned()).into()),
-                Err(_elapsed) => return Err(HomeError::Away("the connection stalled".to_owned()).into()),
-            };
-            let (mut whole, mut broken) = (Vec::with_capacity(pieces.len()), None);
-            for piece in pieces {
-                match piece {
-                    Ok(piece) => whole.push(piece),
-                    Err(error) => broken = Some(error),
-                }
-            }
-            let length: usize = whole.iter().map(Bytes::len).sum();
-            if crosses_link {
-                mirror.link.take(length as u64, self.class()).await;
-            }
-            let written = self.write(*at, end, whole).await?;
-            self.unwritten.fetch_sub(written, Ordering::Relaxed);
-            *at += written;
-            if let Some(chunk) = self.progress.lock().chunks.get_mut(number) {
-                chunk.filled += written;
-            }
-            self.has_changed();
-            if let Some(error) = broken {
-                return Err(error.into());
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes pieces into the spool; how many bytes those are. What goes beyond `end` was not asked for.
-    async fn write(&self, at: u64, end: u64, pieces: Vec<Bytes>) -> Result<u64, FetchError> {
-        let (spool, bytes) = (Arc::clone(&self.spool), pieces.iter().map(Bytes::len).sum());
-        let written = disk_work(bytes, move || {
-            let mut written = 0;
-            for piece in pieces {
-                let room = usize::try_from(end - at - written).unwrap_or(usize::MAX);
-                let piece = piece.slice(..piece.len().min(room));
-                spool.write_all_at(&piece, at + written)?;
-                written += piece.len() as u64;
-            }
-            std::io::Result::Ok(written)
-        });
-        match written.await {
-            Ok(Ok(written)) => Ok(written),
-            Ok(Err(error)) => Err(FetchError::Spool(error.to_string())),
-            Err(error) => Err(FetchError::Spool(error.to_string())),
-        }
+        self.has_work();
     }
 }
 

@@ -34,6 +34,7 @@ mod limits;
 mod link;
 mod mirror;
 mod movers;
+mod pace;
 mod promote;
 mod pull;
 mod region;

@@ -75,13 +75,54 @@ pub(crate) const STUCK_AFTER: Duration = Duration::from_mins(1);
 /// What is stuck is noted again each time it fails, which is at least this often.
 pub(crate) const STUCK_NOTED: Duration = Duration::from_secs(90);
 
-/// Bytes that one request asks home for. With [`STREAMS_PER_BLOB`] at once, more is on its way than a link of 1 Gb/s holds
-/// in a round trip of 150 ms (19 MB): so the round trip between two requests of a connection costs nothing. What is on
-/// its way is also what a restart brings again.
+/// The most bytes that one request asks home for. With [`FIRST_STREAMS`] at once, more is on its way than a link of 1 Gb/s
+/// holds in a round trip of 150 ms (19 MB): so the round trip between two requests of a connection costs nothing. What is
+/// on its way is also what a restart brings again.
 pub(crate) const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Connections that bring one blob at once: one alone is held back by its window and by each lost packet.
-pub(crate) const STREAMS_PER_BLOB: usize = 6;
+/// The fewest: what a link of 4 Mb/s carries in half a second. A blob is accounted for in pieces of this size, 16 bytes for
+/// each of them, so 5 MB for the largest that there are.
+pub(crate) const PIECE_BYTES: u64 = 256 << 10;
+
+/// What the first requests ask for, when nothing is known of the link yet.
+pub(crate) const FIRST_REQUEST_BYTES: u64 = 1 << 20;
+
+/// A request asks for what its connection brings in this time: a pull waits for no more than what is on its way.
+pub(crate) const REQUEST_TIME: Duration = Duration::from_millis(500);
+
+/// How long a rate is measured.
+pub(crate) const MEASURED_TIME: Duration = Duration::from_millis(500);
+
+/// Connections that bring one blob at once, before it is known what they bring: one alone is held back by its window and
+/// by each lost packet.
+pub(crate) const FIRST_STREAMS: usize = 6;
+
+/// The fewest: while one waits for its next answer, the other one brings.
+pub(crate) const MIN_STREAMS: usize = 2;
+
+/// The most.
+pub(crate) const STREAMS_PER_BLOB: usize = 12;
+
+/// Measurements between two attempts with another number of connections: ten seconds.
+pub(crate) const STREAMS_HELD: u32 = 20;
+
+/// Connections of one blob besides, that bring what pulls wait for and nothing else.
+pub(crate) const DEMAND_STREAMS: usize = 2;
+
+/// How far ahead of a pull is brought before anything else: as much as is on its way at most.
+pub(crate) const AHEAD_BYTES: u64 = FIRST_STREAMS as u64 * CHUNK_BYTES;
+
+/// Places of one blob at which pulls wait, of which is known: whoever waits at others is noticed a moment later.
+pub(crate) const MAX_DEMANDED: usize = 256;
+
+/// Whatever else is on its way when a pull has waited for so long is given up for it (claim 16).
+pub(crate) const DEMAND_PATIENCE: Duration = Duration::from_millis(600);
+
+/// A pull for which nothing has come for so long holds nothing up any more: what it waits for may be broken at home.
+pub(crate) const DEMAND_HELD: Duration = Duration::from_secs(4);
+
+/// How long it is waited for the end of an answer of which all bytes have come: it comes with the last of them.
+pub(crate) const END_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Blobs of at most this size are small: they go before larger ones.
 pub(crate) const SMALL_BYTES: u64 = 2 * CHUNK_BYTES;
@@ -92,7 +133,7 @@ pub(crate) const SMALL_MOVERS: usize = 8;
 /// Large blobs that are moved at once, the oldest of a turn first.
 pub(crate) const LARGE_MOVERS: usize = 2;
 
-/// Blobs that are on their way at once, for pulls and for those who move them: six connections each. More wait.
+/// Blobs that are on their way at once, for pulls and for those who move them: some connections each. More wait.
 pub(crate) const MAX_FETCHES: usize = 64;
 
 /// Wanted blobs that are looked at in one turn.

@@ -3,9 +3,13 @@
 //! ```text
 //!  demand (somebody waits for it) --> bucket
 //!  bulk --while no demand was served for a moment--^
+//!
+//!  a pull waits ----> nothing else is asked for
+//!    still, after 600 ms: what else is on its way is given up, since it fills the link
 //! ```
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::limits::{BUCKET_TIME, DEMAND_MOMENT};
@@ -24,6 +28,8 @@ pub(crate) struct Link {
     /// Any number of bytes a second, without.
     bytes_per_second: Option<u64>,
     state: Mutex<State>,
+    /// Counts what [`Link::press`] is called for.
+    presses: watch::Sender<u64>,
 }
 
 struct State {
@@ -31,11 +37,40 @@ struct State {
     free: Instant,
     /// Bulk waits until then.
     demand: Option<Instant>,
+    /// Pulls that wait.
+    waiting: usize,
+    /// When one has ceased to last.
+    waited: Option<Instant>,
 }
 
 impl Link {
     pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
-        Self { bytes_per_second, state: Mutex::new(State { free: Instant::now(), demand: None }) }
+        let state = State { free: Instant::now(), demand: None, waiting: 0, waited: None };
+        Self { bytes_per_second, state: Mutex::new(state), presses: watch::Sender::new(0) }
+    }
+
+    /// A pull waits for bytes, as long as what is returned is held.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.state.lock().waiting += 1;
+        Waiting(self)
+    }
+
+    /// Until when nothing is to be asked for that no pull waits for.
+    pub(crate) fn held_until(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let state = self.state.lock();
+        let since = if state.waiting > 0 { Some(now) } else { state.waited };
+        since.map(|since| since + DEMAND_MOMENT).filter(|until| *until > now)
+    }
+
+    /// A pull has waited in vain: what is on its way that no pull waits for is given up.
+    pub(crate) fn press(&self) {
+        self.presses.send_modify(|count| *count += 1);
+    }
+
+    /// Changes with each [`Link::press`].
+    pub(crate) fn presses(&self) -> watch::Receiver<u64> {
+        self.presses.subscribe()
     }
 
     /// Waits until so many bytes, which have come, may have come.
@@ -59,6 +94,17 @@ impl Link {
                 Err(demand) => sleep_until(demand).await,
             }
         }
+    }
+}
+
+/// A pull that waits.
+pub(crate) struct Waiting<'link>(&'link Link);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.waiting -= 1;
+        state.waited = Some(Instant::now());
     }
 }
 
@@ -126,6 +172,21 @@ mod tests {
             total += taken.unwrap();
         }
         assert!((30 * RATE * 95 / 100..=32 * RATE).contains(&total), "{total}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn claim_16_nothing_is_asked_for_while_a_pull_waits_and_for_a_moment_after_that() {
+        let link = Link::new(None);
+        assert_eq!(link.held_until(), None);
+        let (one, two) = (link.wait(), link.wait());
+        drop(one);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(link.held_until(), Some(Instant::now() + DEMAND_MOMENT));
+        drop(two);
+        tokio::time::advance(DEMAND_MOMENT / 2).await;
+        assert_eq!(link.held_until(), Some(Instant::now() + DEMAND_MOMENT / 2));
+        tokio::time::advance(DEMAND_MOMENT / 2).await;
+        assert_eq!(link.held_until(), None);
     }
 
     #[tokio::test(start_paused = true)]

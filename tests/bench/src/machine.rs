@@ -4,9 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use tokio::time::{Instant, sleep_until};
 
 /// The root of the repository.
 pub(crate) fn repository() -> &'static Path {
@@ -74,6 +76,23 @@ impl Machine {
             ],
         }
     }
+}
+
+/// How much of the processors others use: of half a second in which nothing is measured, as a note beside figures.
+pub(crate) async fn how_busy() -> String {
+    let before = jiffies();
+    sleep_until(Instant::now() + Duration::from_millis(500)).await;
+    let after = jiffies();
+    let (all, idle) = (after.0 - before.0, after.1 - before.1);
+    format!("Others used {:.0} % of the processors just before.", 100.0 * (1.0 - idle as f64 / all.max(1) as f64))
+}
+
+/// What all processors have counted, and what of that they had nothing to do (proc(5), /proc/stat).
+fn jiffies() -> (u64, u64) {
+    let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let line = stat.lines().next().unwrap_or_default();
+    let counts: Vec<u64> = line.split_whitespace().skip(1).filter_map(|count| count.parse().ok()).collect();
+    (counts.iter().take(8).sum(), counts.iter().skip(3).take(2).sum())
 }
 
 /// What a command prints, or nothing if there is no such command.

@@ -1,6 +1,7 @@
 //! A home region and its mirror, as processes with a link between them.
 
 mod aside;
+mod demand;
 mod history;
 mod one_remote;
 mod outages;
@@ -37,7 +38,7 @@ impl Regions {
     /// The same, where clients may push to the mirror.
     async fn writing(link: Link) -> Self {
         let home = Setup::filesystem().start().await;
-        let wan = Wan::to(home.address(), link).await;
+        let wan = Wan::to(home.address(), link).await.expect("a port");
         let mirror = writing_mirror_of(&home, &wan.endpoint(), Setup::filesystem()).await.start().await;
         let regions = Self { home, wan, mirror };
         regions.until_heard().await;
@@ -53,7 +54,7 @@ impl Regions {
 
     async fn start_with(link: Link, home: Setup, mirror: Setup) -> Self {
         let home = home.start().await;
-        let wan = Wan::to(home.address(), link).await;
+        let wan = Wan::to(home.address(), link).await.expect("a port");
         let mirror = mirror_of(&home, &wan.endpoint(), mirror).await.start().await;
         let regions = Self { home, wan, mirror };
         regions.until_heard().await;
@@ -112,7 +113,7 @@ async fn following(home: &Roadstead, mint: &str, url: &str, mirror: Setup) -> Se
 
 /// A mirror of three replicas that have heard of home, with a token that is `mint`ed there, and the link between them.
 async fn mirror_of_three(home: &Roadstead, mint: &str) -> (Wan, Cluster, TempDir) {
-    let wan = Wan::to(home.address(), Link::SHORT).await;
+    let wan = Wan::to(home.address(), Link::SHORT).await.expect("a port");
     let token = home.command(mint).succeeds().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("token");

@@ -18,7 +18,6 @@ mod s3;
 mod serial;
 mod tools;
 mod wait;
-mod wan;
 
 pub(crate) use balancer::Balancer;
 pub(crate) use certificate::Certificates;
@@ -32,9 +31,9 @@ pub(crate) use network::Network;
 use ports::free_port;
 pub(crate) use raw::Connection;
 pub(crate) use roadstead::{Roadstead, Setup, roadstead};
+pub(crate) use roadstead_wan::{Link, Wan};
 pub(crate) use round_robin::{Cut, RoundRobin};
 pub(crate) use s3::{S3, S3Kind};
 pub(crate) use serial::alone;
 pub(crate) use tools::{Tool, Workbench, repository_root, script};
 pub(crate) use wait::until;
-pub(crate) use wan::{Link, Wan};

@@ -10,12 +10,12 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use roadstead_oci::RepositoryName;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until};
 
 use super::{Fetch, FetchError};
 use crate::disk::disk_work;
 use crate::follow::in_time;
-use crate::limits::{CHUNK_BYTES, READ_BYTES};
+use crate::limits::{DEMAND_HELD, DEMAND_PATIENCE, READ_BYTES};
 use crate::mirror::Mirror;
 
 /// Somebody who reads a blob that is on its way.
@@ -27,22 +27,31 @@ struct Reader {
     /// What it has not read yet.
     range: Range<u64>,
     /// If a pull reads.
-    _pull: Option<Pull>,
+    pull: Option<Pull>,
 }
 
 /// A pull that reads along: what it waits for goes before what nobody does.
-pub(crate) struct Pull(Arc<Fetch>);
+pub(crate) struct Pull {
+    fetch: Arc<Fetch>,
+    number: u64,
+}
 
 impl Pull {
     pub(crate) fn of(fetch: &Arc<Fetch>) -> Self {
-        fetch.pulls.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(fetch))
+        if fetch.pulls.fetch_add(1, Ordering::Relaxed) == 0 {
+            // What did not come while nobody waited for it may come now.
+            fetch.progress.lock().moved = Instant::now();
+        }
+        Self { fetch: Arc::clone(fetch), number: fetch.pulled.fetch_add(1, Ordering::Relaxed) }
     }
 }
 
 impl Drop for Pull {
     fn drop(&mut self) {
-        self.0.pulls.fetch_sub(1, Ordering::Relaxed);
+        self.fetch.pulls.fetch_sub(1, Ordering::Relaxed);
+        if let Some(pieces) = &mut self.fetch.progress.lock().pieces {
+            pieces.forget(self.number);
+        }
     }
 }
 
@@ -52,7 +61,7 @@ impl Reader {
         if self.range.is_empty() {
             return Ok(None);
         }
-        match self.fetch.wait_for(&mut self.changes, &self.mirror.ending(), &self.range).await? {
+        match self.wait().await? {
             Found::Bytes(found) => {
                 self.range.start = found.end;
                 let bytes = self.fetch.read_spool(found).await?;
@@ -65,7 +74,39 @@ impl Reader {
                 let blob = in_time(self.mirror.home.blob(&self.repository, &self.fetch.digest, missing)).await?;
                 Ok(Some(blob.bytes.map_err(FetchError::from).boxed()))
             }
-            Found::Nothing => Ok(None),
+        }
+    }
+
+    /// Waits until there is something at its place.
+    async fn wait(&mut self) -> Result<Found, FetchError> {
+        let ending = self.mirror.ending();
+        let link = &self.mirror.link;
+        let mut patience = Instant::now() + DEMAND_PATIENCE;
+        let mut waiting = None;
+        loop {
+            self.changes.borrow_and_update();
+            if let Some(found) = self.fetch.look(&self.range, self.pull.as_ref())? {
+                return Ok(found);
+            }
+            let held = self.fetch.moved() + DEMAND_HELD;
+            let is_holding = self.pull.is_some() && held > Instant::now();
+            if is_holding && waiting.is_none() {
+                waiting = Some(link.wait());
+            } else if !is_holding {
+                waiting = None;
+            }
+            tokio::select! {
+                more = self.changes.changed() => {
+                    if more.is_err() {
+                        return Err(FetchError::NotKept("it was given up".to_owned()));
+                    }
+                }
+                () = ending.cancelled() => return Err(FetchError::NotKept("the registry ends".to_owned())),
+                () = sleep_until(patience), if is_holding => {
+                    link.press();
+                    patience = Instant::now() + DEMAND_PATIENCE;
+                }
+            }
         }
     }
 }
@@ -75,7 +116,6 @@ enum Found {
     Bytes(Range<u64>),
     /// They are not in the spool, since an earlier process kept them: up to here.
     Before(u64),
-    Nothing,
 }
 
 impl Fetch {
@@ -93,7 +133,7 @@ impl Fetch {
             repository: repository.clone(),
             changes: self.changed.subscribe(),
             range,
-            _pull: pull,
+            pull,
         };
         let pieces = stream::try_unfold(reader, |mut reader| async move {
             Ok::<_, FetchError>(reader.next_piece().await?.map(|piece| (piece, reader)))
@@ -101,52 +141,31 @@ impl Fetch {
         pieces.try_flatten().boxed()
     }
 
-    /// Waits until there is something at the start of `range`.
-    async fn wait_for(
-        &self,
-        changes: &mut watch::Receiver<u64>,
-        ending: &CancellationToken,
-        range: &Range<u64>,
-    ) -> Result<Found, FetchError> {
-        loop {
-            changes.borrow_and_update();
-            match self.look(range)? {
-                Found::Nothing => {}
-                found => return Ok(found),
-            }
-            tokio::select! {
-                more = changes.changed() => {
-                    if more.is_err() {
-                        return Err(FetchError::NotKept("it was given up".to_owned()));
-                    }
-                }
-                () = ending.cancelled() => return Err(FetchError::NotKept("the registry ends".to_owned())),
-            }
-        }
-    }
-
-    fn look(&self, range: &Range<u64>) -> Result<Found, FetchError> {
+    /// What there is at the start of a range; where nothing is, it is brought before all else, if a pull waits.
+    fn look(&self, range: &Range<u64>, pull: Option<&Pull>) -> Result<Option<Found>, FetchError> {
         let mut progress = self.progress.lock();
-        let Some(base) = progress.base else {
-            return progress.failed.clone().map_or(Ok(Found::Nothing), Err);
-        };
-        if range.start < base {
-            return Ok(Found::Before(base));
+        let failed = progress.failed.clone();
+        let nothing = || failed.map_or(Ok(None), Err);
+        let Some(pieces) = &mut progress.pieces else { return nothing() };
+        if range.start < pieces.base() {
+            return Ok(Some(Found::Before(pieces.base())));
         }
-        let number = usize::try_from((range.start - base) / CHUNK_BYTES).unwrap_or(usize::MAX);
-        let Some(chunk) = progress.chunks.get(number).copied() else { return Ok(Found::Nothing) };
-        let filled = base + number as u64 * CHUNK_BYTES + chunk.filled;
+        let filled = pieces.filled_to(range.start);
         if range.start < filled {
             let most = range.start + READ_BYTES as u64;
-            return Ok(Found::Bytes(range.start..filled.min(range.end).min(most)));
+            return Ok(Some(Found::Bytes(range.start..filled.min(range.end).min(most))));
         }
-        if let Some(error) = &progress.failed {
-            return Err(error.clone());
+        let is_new = pull.is_some_and(|pull| pieces.demand(pull.number, range.start));
+        drop(progress);
+        if is_new {
+            self.has_work();
         }
-        if !chunk.is_begun && !progress.demanded.contains(&number) {
-            progress.demanded.push_back(number);
-        }
-        Ok(Found::Nothing)
+        nothing()
+    }
+
+    /// When something came last.
+    fn moved(&self) -> Instant {
+        self.progress.lock().moved
     }
 
     async fn read_spool(&self, range: Range<u64>) -> Result<Bytes, FetchError> {

@@ -40,7 +40,7 @@ use crate::settings::Upstream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that are kept for the next request: those of two large blobs and some small ones.
-const MAX_IDLE: usize = 16;
+const MAX_IDLE: usize = 32;
 
 /// The longest refusal that is read.
 const MAX_REFUSAL_BYTES: usize = 4 << 10;

@@ -1,10 +1,11 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::wire::{Framing, Wire};
 
@@ -51,6 +52,14 @@ impl Request {
         Self { bytes: [request.as_bytes(), body].concat(), head_only: false, expected: None }
     }
 
+    /// Asks for a stretch of a blob, and fails unless it is answered with as many bytes.
+    pub(crate) fn range(target: &str, range: &Range<u64>) -> Self {
+        let Range { start, end } = range;
+        let mut request = head("GET", target);
+        let _ = write!(request, "Range: bytes={start}-{}\r\n\r\n", end - 1);
+        Self { bytes: request.into_bytes(), head_only: false, expected: Some(end - start) }
+    }
+
     /// Fails unless the answer has a body of this length.
     pub(crate) fn expecting(self, length: u64) -> Self {
         Self { expected: Some(length), ..self }
@@ -93,6 +102,23 @@ impl Connection {
             ensure!(length == expected, "{length} bytes instead of {expected}: {}", first_line(&request.bytes));
         }
         Ok(length)
+    }
+
+    /// Sends a request, and says how long the first byte of its answer's body took, and how many there were. Fails unless it
+    /// is a 2xx.
+    pub(crate) async fn first_byte(&mut self, request: &Request) -> Result<(Duration, u64)> {
+        let began = Instant::now();
+        let answer = async {
+            self.wire.send(&request.bytes).await?;
+            let (status, framing) = self.answer_head().await?;
+            ensure!((200..300).contains(&status), "answered with {status}: {}", first_line(&request.bytes));
+            if self.wire.buffered().is_empty() {
+                ensure!(self.wire.fill().await?, "the connection was closed before the first byte");
+            }
+            let first = began.elapsed();
+            Ok((first, self.wire.body(framing, None).await?))
+        };
+        timeout(PATIENCE, answer).await.context("no answer")?
     }
 
     /// The body of an answer, whole, with its status.

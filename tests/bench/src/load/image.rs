@@ -49,6 +49,11 @@ impl Image {
         put_manifest(connection, repository, tag, Self::MEDIA_TYPE, &self.manifest).await
     }
 
+    /// The configuration and the layers.
+    pub(crate) fn blobs(&self) -> &[Payload] {
+        &self.blobs
+    }
+
     /// The digest of the manifest.
     pub(crate) fn digest(&self) -> &str {
         &self.digest

@@ -4,19 +4,26 @@ mod blobs;
 mod bucket_bytes;
 mod catalog;
 mod digest_gets;
+mod eager;
 mod failover;
 mod garbage;
 mod idle;
 mod join;
+mod lag_gauge;
 mod large_blob;
+mod link_cap;
 mod manifest;
 mod medium_blob;
 mod memory;
+mod mirror_retag;
 mod mixed;
 mod pages;
 mod push_filesystem;
 mod push_s3;
 mod push_slow_fsync;
+mod read_through;
+mod region_pull;
+mod replication;
 mod retags;
 mod rows_10m;
 mod second_hop;
@@ -25,6 +32,7 @@ mod storm;
 mod tag_gets;
 mod tags;
 mod transfer;
+mod wan_proxy;
 
 use std::pin::Pin;
 
@@ -44,7 +52,7 @@ pub(crate) struct Row {
 }
 
 /// All of them, in the order of the report.
-pub(crate) const ROWS: [Row; 23] = [
+pub(crate) const ROWS: [Row; 31] = [
     manifest::ROW,
     small_blob::ROW,
     medium_blob::ROW,
@@ -68,4 +76,12 @@ pub(crate) const ROWS: [Row; 23] = [
     rows_10m::ROW,
     garbage::ROW,
     idle::ROW,
+    wan_proxy::ROW,
+    mirror_retag::ROW,
+    replication::ROW,
+    eager::ROW,
+    read_through::ROW,
+    region_pull::ROW,
+    lag_gauge::ROW,
+    link_cap::ROW,
 ];

@@ -93,6 +93,20 @@ impl Registries {
         self.launch_on(system, Storage::Filesystem, None, folder).await
     }
 
+    /// Starts a mirror of the Roadstead at `upstream`, which `token` lets it be, and returns once it is ready.
+    pub(super) async fn start_mirror(&self, upstream: &str, token: &[u8], flags: &[&str]) -> Result<Server> {
+        let path = self.own().context("Roadstead is not measured")?;
+        let (folder, address) = (self.folder()?, free_address()?);
+        let file = folder.path().join("token");
+        fs::write(&file, token)?;
+        let place = Place { folder: &folder, address: address.to_string() };
+        let mut command = roadstead(path, &place, Storage::Filesystem);
+        command.args(["--upstream", upstream, "--upstream-token-file"]).arg(file).args(flags);
+        command.current_dir(folder.path());
+        let process = Process::start("roadstead", command, folder.path())?;
+        Server::ready(System::Roadstead, address, process, folder, "/readyz").await
+    }
+
     async fn launch(&self, system: System, storage: Storage<'_>, slowed: Option<SlowFsync>) -> Result<Server> {
         self.launch_on(system, storage, slowed, self.folder()?).await
     }

@@ -1,3 +1,20 @@
+//! A wide area network between a mirror and its home, on one machine: one link that all connections share.
+//!
+//! ```text
+//!  client --accept, a round trip later--> packets --window--> bucket of the direction (shared)--> delay line --> server
+//!                                                      '-----------acknowledged a round trip later-------'
+//! ```
+//!
+//! * A direction carries so many bytes a second, whichever connections they belong to.
+//! * Connecting takes a round trip. A connection has at most its window on its way, which may begin small and grow as TCP's
+//!   does (slow start).
+//! * It may be cut without anybody being told, its connections reset, one bit of what it carries changed.
+//!
+//! It is believed because of its tests: a transfer takes its bytes over the rate and a round trip.
+
+mod window;
+
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
+use window::Window;
 
 /// Bytes that are carried as one packet: as many as a fast link carries in a tenth of a millisecond.
 const PACKET: usize = 16 << 10;
@@ -18,25 +36,37 @@ const BUCKET: Duration = Duration::from_millis(5);
 /// No number of bytes.
 const NEVER: u64 = u64::MAX;
 
+/// What a connection may send before it has heard anything: ten packets of an Ethernet.
+pub const SLOW_START: usize = 14_600;
+
 /// How a link is.
-#[derive(Clone, Copy)]
-pub(crate) struct Link {
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
     /// From one end to the other: half a round trip.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
     /// What all connections together may carry in each direction; any number, without.
-    pub(crate) bytes_per_second: Option<u64>,
+    pub bytes_per_second: Option<u64>,
     /// Bytes of one connection that may be on their way in one direction: its window.
-    pub(crate) window: usize,
+    pub window: usize,
+    /// What the window is at first, and after a while in which nothing was sent. It grows by what is acknowledged.
+    pub first_window: usize,
 }
 
 impl Link {
     /// No link at all.
-    pub(crate) const SHORT: Self = Self { delay: Duration::ZERO, bytes_per_second: None, window: 4 << 20 };
+    pub const SHORT: Self =
+        Self { delay: Duration::ZERO, bytes_per_second: None, window: 4 << 20, first_window: 4 << 20 };
 
     /// One of this round trip and rate.
-    pub(crate) const fn new(round_trip_ms: u64, bytes_per_second: u64) -> Self {
+    pub const fn new(round_trip_ms: u64, bytes_per_second: u64) -> Self {
         let delay = Duration::from_micros(round_trip_ms * 500);
-        Self { delay, bytes_per_second: Some(bytes_per_second), window: 4 << 20 }
+        Self { delay, bytes_per_second: Some(bytes_per_second), ..Self::SHORT }
+    }
+
+    /// The same, where no connection has more than this on its way, and each begins with [`SLOW_START`].
+    #[must_use]
+    pub const fn with_window(self, bytes: usize) -> Self {
+        Self { window: bytes, first_window: SLOW_START, ..self }
     }
 }
 
@@ -49,12 +79,8 @@ enum Weather {
     Blackhole,
 }
 
-/// A wide area network between a mirror and its home: one link that all connections share.
-///
-/// ```text
-///  client --accept, a round trip later--> packets --bucket of the direction (shared)--> delay line --> server
-/// ```
-pub(crate) struct Wan {
+/// A link, and a port of this machine behind which its other end is.
+pub struct Wan {
     address: SocketAddr,
     shared: Arc<Shared>,
     /// Ends all connections when it is dropped.
@@ -85,60 +111,65 @@ impl Default for Direction {
 }
 
 impl Wan {
-    /// A link to `target`.
-    pub(crate) async fn to(target: SocketAddr, link: Link) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("a listener has an address");
+    /// A link to `target`; an error if there is no port for it.
+    pub async fn to(target: SocketAddr, link: Link) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
         let shared = Arc::new(Shared::new(link));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, target, Arc::clone(&shared)));
-        Self { address, shared, _tasks: tasks }
+        Ok(Self { address, shared, _tasks: tasks })
+    }
+
+    /// Where clients connect.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// `http://127.0.0.1:PORT`.
-    pub(crate) fn endpoint(&self) -> String {
+    pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// From now on the link is like that.
-    pub(crate) fn change(&self, link: Link) {
+    pub fn change(&self, link: Link) {
         self.shared.link.send_replace(link);
     }
 
     /// Nothing arrives any more, and nobody is told.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.shared.weather.send_replace(Weather::Blackhole);
     }
 
     /// What is sent from now on arrives. Connections of before are broken.
-    pub(crate) fn mend(&self) {
+    pub fn mend(&self) {
         self.shared.weather.send_replace(Weather::Fine);
         self.reset();
     }
 
     /// Breaks every connection.
-    pub(crate) fn reset(&self) {
+    pub fn reset(&self) {
         self.shared.resets.send_modify(|count| *count += 1);
     }
 
     /// Changes one bit of what comes from the server, so many bytes from now.
-    pub(crate) fn flip(&self, after: u64) {
+    pub fn flip(&self, after: u64) {
         let at = self.carried_back() + after;
         self.shared.back.flip.store(at, Ordering::Relaxed);
     }
 
     /// Whether that has happened.
-    pub(crate) fn has_flipped(&self) -> bool {
+    pub fn has_flipped(&self) -> bool {
         self.shared.back.flip.load(Ordering::Relaxed) == NEVER
     }
 
     /// Bytes that went from the server to the clients, all connections together.
-    pub(crate) fn carried_back(&self) -> u64 {
+    pub fn carried_back(&self) -> u64 {
         self.shared.back.carried.load(Ordering::Relaxed)
     }
 
     /// Bytes that went from the clients to the server.
-    pub(crate) fn carried_towards(&self) -> u64 {
+    pub fn carried_towards(&self) -> u64 {
         self.shared.towards.carried.load(Ordering::Relaxed)
     }
 }
@@ -210,21 +241,27 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let (line, mut arriving) = mpsc::channel::<(Instant, Vec<u8>)>((shared.link().window / PACKET).max(1));
+    // The window bounds what is in either of them.
+    let (line, mut arriving) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let (acknowledge, acknowledged) = mpsc::unbounded_channel();
     let sending = async move {
         let mut packet = vec![0; PACKET];
+        let mut window = Window::new(shared.link(), acknowledged);
         loop {
             let Ok(length) = from.read(&mut packet).await else { return };
-            if length == 0 {
+            if length == 0 || !window.open(length, shared.link()).await {
                 return;
             }
             let arrives = direction.send(length, shared.link()).await;
             let carried = direction.carried.fetch_add(length as u64, Ordering::Relaxed) + length as u64;
             let is_due = carried >= direction.flip.load(Ordering::Relaxed);
-            if is_due && direction.flip.swap(NEVER, Ordering::Relaxed) != NEVER {
-                packet[length / 2] ^= 1;
+            if is_due
+                && direction.flip.swap(NEVER, Ordering::Relaxed) != NEVER
+                && let Some(byte) = packet.get_mut(length / 2)
+            {
+                *byte ^= 1;
             }
-            if line.send((arrives, packet[..length].to_vec())).await.is_err() {
+            if line.send((arrives, packet.iter().take(length).copied().collect())).is_err() {
                 return;
             }
         }
@@ -237,6 +274,8 @@ where
             if to.write_all(&packet).await.is_err() {
                 return;
             }
+            // Taken by the other end: the sender hears of it half a round trip later, if it is there still.
+            let _ = acknowledge.send((Instant::now() + shared.link().delay, packet.len()));
         }
         let _ = to.shutdown().await;
     };
@@ -307,7 +346,8 @@ mod tests {
             [(20, 25_000_000, 1), (80, 25_000_000, 4), (150, 25_000_000, 1), (150, 125_000_000, 8)]
         {
             let bytes = 8_000_000;
-            let taken = carried_in(bytes, connections, Link { window: 64 << 20, ..Link::new(round_trip, rate) }).await;
+            let wide = Link { window: 64 << 20, first_window: 64 << 20, ..Link::new(round_trip, rate) };
+            let taken = carried_in(bytes, connections, wide).await;
             let floor = time_of(bytes as u64, rate) + Duration::from_millis(round_trip);
             assert!(taken >= floor, "{taken:?} is faster than the link, which takes {floor:?}");
             assert!(taken < floor.mul_f64(1.01) + Duration::from_millis(5), "{taken:?} for {floor:?}");
@@ -317,9 +357,20 @@ mod tests {
     /// One connection carries a window each round trip at most, however fast the link is.
     #[tokio::test(start_paused = true)]
     async fn a_window_holds_one_connection_back() {
-        let link = Link { window: 1 << 20, ..Link::new(100, 1_000_000_000) };
+        let link = Link { window: 1 << 20, first_window: 1 << 20, ..Link::new(100, 1_000_000_000) };
         let one = carried_in(8 << 20, 1, link).await;
         let eight = carried_in(8 << 20, 8, link).await;
-        assert!(one > Duration::from_millis(400) && eight < Duration::from_millis(200), "{one:?}, {eight:?}");
+        assert!(one > Duration::from_millis(800) && one < Duration::from_millis(900), "{one:?}");
+        assert!(eight < Duration::from_millis(220), "{eight:?}");
+    }
+
+    /// It doubles each round trip until it is as large as it may be: 14.6 KB to 1 MiB takes seven of them.
+    #[tokio::test(start_paused = true)]
+    async fn a_window_begins_small() {
+        let link = Link::new(100, 1_000_000_000).with_window(1 << 20);
+        let small = carried_in(14_000, 1, link).await;
+        assert!(small < Duration::from_millis(105), "{small:?}");
+        let large = carried_in(8 << 20, 1, link).await;
+        assert!(large > Duration::from_millis(1_200) && large < Duration::from_millis(1_700), "{large:?}");
     }
 }
