@@ -130,6 +130,12 @@ pub(crate) struct Region {
     /// `home`, `mirror` or `fenced`.
     pub standing: String,
     pub epoch: u64,
+    /// The cluster that is home in that epoch. Not known where home was never moved.
+    #[serde(default)]
+    pub home: Option<String>,
+    /// This cluster. Not known where home was never moved.
+    #[serde(default)]
+    pub cluster: Option<String>,
     /// Whether it is fenced for a mirror that has not taken over yet.
     #[serde(default)]
     pub handing_over: bool,
@@ -145,8 +151,15 @@ impl Status {
     /// What it is among the regions: nothing is told of that where home was never moved.
     pub(crate) fn region(&self) -> Region {
         let first = if self.mirror.is_some() { "mirror" } else { "home" };
-        let first = || Region { standing: first.to_owned(), epoch: 1, handing_over: false };
+        let first = || Region { standing: first.to_owned(), epoch: 1, home: None, cluster: None, handing_over: false };
         self.region.clone().unwrap_or_else(first)
+    }
+}
+
+impl Region {
+    /// Whether the epoch is that of this very cluster: a mirror was told so by a handover to it that has not ended.
+    pub(crate) fn is_of_itself(&self) -> bool {
+        self.home.is_some() && self.home == self.cluster
     }
 }
 
@@ -338,9 +351,12 @@ mod tests {
         assert_eq!((following.lag_seconds, following.home_is_there, following.problem), (Some(1.25), true, None));
         let region = golden::<Status>("status.json").region();
         assert_eq!((&*region.standing, region.epoch), ("home", 1), "where home was never moved");
-        assert_eq!(golden::<Status>("status-of-a-mirror.json").region().standing, "mirror");
-        assert!(golden::<Region>("region-handing-over.json").handing_over);
-        assert_eq!(golden::<Promoted>("promotion.json").region.epoch, 2);
+        let region = golden::<Status>("status-of-a-mirror.json").region();
+        assert_eq!((&*region.standing, region.is_of_itself()), ("mirror", false));
+        let region = golden::<Region>("region-handing-over.json");
+        assert_eq!((region.handing_over, region.is_of_itself()), (true, false), "{region:?}");
+        let region = golden::<Promoted>("promotion.json").region;
+        assert_eq!((region.epoch, region.is_of_itself()), (2, true), "{region:?}");
         assert_eq!(
             golden::<Value>("promotion-of-an-epoch-request.json"),
             json!({ "force": true, "epoch": 2 }),

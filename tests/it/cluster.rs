@@ -85,6 +85,7 @@ async fn p6_without_a_quorum_pulls_go_on_and_say_so_and_pushes_are_told_to_come_
     cluster.replicas[0].client().push_image("team/app", "v1", &image).await;
     let leader = cluster.leader().await;
     let lone = (leader + 1) % 3;
+    let token = cluster.replicas[lone].command("mirror token elsewhere").succeeds().await;
     for other in (0..3).filter(|index| *index != lone) {
         cluster.replicas[other].kill();
     }
@@ -98,6 +99,11 @@ async fn p6_without_a_quorum_pulls_go_on_and_say_so_and_pushes_are_told_to_come_
     let digest = sha256(&image.manifest);
     let exact = client.manifest("team/app", &digest).await.status(200);
     assert_eq!(exact.header("registry-stale"), None, "content by digest is never stale");
+    for (reference, status) in [("v1", 503), (&digest[..], 200)] {
+        let asked = client.get(&format!("/geo/v1/manifest?repository=team/app&reference={reference}"));
+        // What a mirror is told, it passes on as home's word.
+        asked.header("authorization", &format!("Bearer {}", token.trim())).send().await.status(status);
+    }
     for unknown in ["no-such-tag", &sha256(b"nothing")] {
         let unknown = client.manifest("team/app", unknown).await.status(503);
         assert_eq!(unknown.header("retry-after"), Some("2"), "only a leader knows what does not exist");

@@ -4,6 +4,7 @@
 //! ```text
 //!  primary: eu, epoch: 2 --eu: a mirror in epoch 1--> promoted, by a handover, or by force if that was agreed to
 //!                        --us: home in epoch 1------> waits; a mirror with a handover fences it, in epoch 2
+//!                        --eu: a mirror in epoch 2--> promoted: the handover to it did not end, and is tried again
 //!  the file of before: primary: us, epoch: 1 -------> nothing is done, and it is said why
 //! ```
 
@@ -118,6 +119,10 @@ fn course(topology: &Topology, own: &str, region: &Region) -> Course {
         (false, "Mirror") if epoch <= *known => {
             Course::Say(true, "IsMirror", format!("this region is a mirror, and home is elsewhere in epoch {known}"))
         }
+        // It may have been told of this very epoch, as its own, by a handover that did not end.
+        (true, "Mirror") if epoch > *known || (epoch == *known && region.is_of_itself()) => {
+            Course::Promote { epoch, force: *force == Some(topology.epoch) }
+        }
         _ if epoch <= *known => say(
             "Stale",
             format!(
@@ -126,7 +131,6 @@ fn course(topology: &Topology, own: &str, region: &Region) -> Course {
                 known + 1
             ),
         ),
-        (true, "Mirror") => Course::Promote { epoch, force: *force == Some(topology.epoch) },
         (true, _) => say(
             "NotFollowing",
             "this region was home and is fenced: it has to follow the home since, by `upstream`, before it can be home again"
@@ -180,7 +184,12 @@ mod tests {
     }
 
     fn region(standing: &str, epoch: u64) -> Region {
-        Region { standing: standing.to_owned(), epoch, handing_over: false }
+        Region { standing: standing.to_owned(), epoch, home: None, cluster: None, handing_over: false }
+    }
+
+    /// A mirror that has heard that an epoch is that of a cluster.
+    fn mirror(cluster: &str, epoch: u64, home: &str) -> Region {
+        Region { home: Some(home.to_owned()), cluster: Some(cluster.to_owned()), ..region("mirror", epoch) }
     }
 
     /// Whether it is as declared, and the reason; of a promotion, its epoch and whether by force.
@@ -205,6 +214,28 @@ mod tests {
             ("asia", region("mirror", 2), (true, "IsMirror")),
         ] {
             let (is_so, reason) = said(&move_to_eu, own, &seen);
+            assert_eq!((is_so, &*reason), expected, "{own} as {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_handover_that_did_not_end_is_gone_on_with() {
+        let move_to_eu = declared("eu", 2, None);
+        let forced = declared("eu", 2, Some(2));
+        for (topology, own, seen, expected) in [
+            (&move_to_eu, "eu", mirror("e", 2, "e"), (false, "Promote 2 false")),
+            (&forced, "eu", mirror("e", 2, "e"), (false, "Promote 2 true")),
+            (&declared("eu", 3, Some(2)), "eu", mirror("e", 2, "e"), (false, "Promote 3 false")),
+            (&move_to_eu, "asia", mirror("a", 2, "e"), (true, "IsMirror")),
+            // The epoch is that of another one, or home has taken it back, or it was moved by hand meanwhile.
+            (&forced, "eu", mirror("e", 2, "a"), (false, "Stale")),
+            (&forced, "eu", mirror("e", 3, "u"), (false, "Stale")),
+            (&forced, "eu", mirror("e", 3, "e"), (false, "Stale")),
+            (&declared("us", 2, Some(2)), "eu", mirror("e", 2, "e"), (true, "IsMirror")),
+            // Of a home that was never moved no cluster is told.
+            (&declared("eu", 1, Some(1)), "eu", region("mirror", 1), (false, "Stale")),
+        ] {
+            let (is_so, reason) = said(topology, own, &seen);
             assert_eq!((is_so, &*reason), expected, "{own} as {seen:?}");
         }
     }

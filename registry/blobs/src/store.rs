@@ -78,8 +78,8 @@ pub struct FileRange {
     pub len: usize,
 }
 
-/// Bytes of a [`FileRange`] at most: about what the kernel takes at once of a socket's data (`tcp_wmem`), so that each
-/// costs one system call or two and no turn of the threads; and what the disk works ahead of a reader.
+/// Bytes of a [`FileRange`] at most: a part as it is mostly stored, of which the kernel takes what the socket has room
+/// for (`tcp_wmem`) with each call and no turn of the threads; and what the disk works ahead of a reader.
 pub const MAX_FILE_RANGE: usize = 8 << 20;
 
 /// The bytes of an object as stretches of files, in order.

@@ -7,7 +7,8 @@ use roadstead_metadata::{CommandId, Incarnation, LogTime, Metadata};
 use roadstead_oci::UploadId;
 use uuid::{Builder, Uuid};
 
-/// The machine's clocks. Used only to stamp proposals and to judge ages; nothing is ordered by them.
+/// The machine's clocks. Used only to stamp proposals, to judge ages, and to name changes; nothing is decided by an order
+/// of theirs.
 pub trait Clock: Send + Sync + 'static {
     /// The present time by the wall clock, which may be wrong, and jump.
     fn now(&self) -> SystemTime;

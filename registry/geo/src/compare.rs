@@ -51,7 +51,6 @@ struct Holdings {
 struct Moment {
     home: ClusterId,
     comparison: Comparison,
-    position: Position,
     time: LogTime,
 }
 
@@ -77,7 +76,7 @@ impl Mirror {
         if of.0 != home {
             return Err(broken("it is another cluster's").into());
         }
-        let moment = Moment { home, comparison, position, time };
+        let moment = Moment { home, comparison, time };
         let mut lines = self.spool(lines).await?;
         while self.send(moment, SnapshotStep::Forgets).await?.more {}
         let mut last: Option<RepositoryName> = None;
@@ -317,7 +316,8 @@ impl Page<'_> {
 
     async fn push(&mut self, kind: ChangeKind, manifest: Option<PutManifest>) -> Result<(), FollowError> {
         self.bytes += manifest.as_ref().map_or(0, |manifest| manifest.size);
-        let Moment { position, time: at, .. } = self.moment;
+        // When home changed it nobody knows any more: it may have been the first change of all.
+        let (position, at) = (Position::default(), self.moment.time);
         self.changes.push(ReceivedChange { position, at, kind, manifest });
         if self.changes.len() >= MAX_PAGE_CHANGES || self.bytes >= MAX_PAGE_BYTES as u64 {
             self.send().await

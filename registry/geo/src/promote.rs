@@ -161,8 +161,10 @@ impl Mirror {
         }
         let epoch = self.next_epoch(&self.registry.region()?, at_least);
         if self.contact.is_there() {
-            // What it had begun to hand over, it must not take back from now on.
-            let _told = self.ask_to_hand_over(epoch, true).await;
+            // It stands still from now on, and must not take that back.
+            for ends in [false, true] {
+                let _told = self.ask_to_hand_over(epoch, ends).await;
+            }
         }
         Ok(epoch)
     }

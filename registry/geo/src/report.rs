@@ -43,7 +43,11 @@ impl Mirror {
         }
     }
 
+    /// `None` while it has nothing of the home that it hears of: of another it says nothing to this one.
     fn progress(&self) -> Result<Option<RemoteProgress>, Fault> {
-        Ok(self.registry.metadata().query()?.progress()?)
+        let query = self.registry.metadata().query()?;
+        let home = self.contact.seen().map(|seen| seen.home);
+        let is_of_home = query.following()?.is_some_and(|following| Some(following.home) == home);
+        Ok(if is_of_home { query.progress()? } else { None })
     }
 }

@@ -68,7 +68,8 @@ struct Chunk {
 /// Where a file may be looked for.
 #[derive(Clone, Copy)]
 enum Reach {
-    /// Only in memory, for a thread that must not wait: what the disk would have to be asked for is an error.
+    /// Only in memory, for a thread that must not wait: what the disk would have to be asked for is an error. (A file
+    /// system over a network may ask its server all the same.)
     Memory,
     Disk,
 }
@@ -89,7 +90,9 @@ impl Reach {
             Self::Memory => {
                 let mut text = vec![0; usize::try_from(len).map_err(io::Error::other)?];
                 let read = preadv2(file, &mut [IoSliceMut::new(&mut text)], 0, ReadWriteFlags::NOWAIT)?;
-                text.truncate(read);
+                if read != text.len() {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
                 String::from_utf8(text).map_err(io::Error::other)
             }
             Self::Disk => io::read_to_string(file),
@@ -99,10 +102,10 @@ impl Reach {
 
 /// Looks for the object at `path`.
 pub(super) fn open(path: &Path) -> Result<Option<Opened>, BlobError> {
-    open_within(Reach::Disk, path)
+    open_in(Reach::Disk, path)
 }
 
-fn open_within(reach: Reach, path: &Path) -> Result<Option<Opened>, BlobError> {
+fn open_in(reach: Reach, path: &Path) -> Result<Option<Opened>, BlobError> {
     let file = match reach.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -171,7 +174,7 @@ fn chunks(
     range: Range<u64>,
     most: usize,
 ) -> Result<impl Iterator<Item = Chunk> + Send + use<>, BlobError> {
-    let opened = open_within(reach, path)?.ok_or(BlobError::NotFound)?;
+    let opened = open_in(reach, path)?.ok_or(BlobError::NotFound)?;
     if range.end > opened.size {
         let size = opened.size;
         return Err(BlobError::Broken(format!("{} has {size} bytes, not {}", path.display(), range.end)));

@@ -223,8 +223,8 @@ impl Fetch {
             let length: usize = whole.iter().map(Bytes::len).sum();
             if crosses_link {
                 mirror.link.take(length as u64, self.class()).await;
+                pace.brought(length as u64);
             }
-            pace.brought(length as u64);
             let at = stretch.at();
             let written = self.write(at, stretch.end, whole).await?;
             self.has_come(at, written);

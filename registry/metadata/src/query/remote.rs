@@ -19,6 +19,10 @@ impl Query {
         for row in self.rows.scan(INBOX_BY_AGE, INBOX_BY_AGE.all())? {
             let (arrival, repository) = row?;
             let Some(row) = self.rows.get(INBOX, (&repository, &arrival))? else { continue };
+            if row.position == Position::default() {
+                // Brought by a comparison, which tells of no change of home's which it was.
+                return Ok(Some(RemoteProgress::default()));
+            }
             if progress.waiting.len() == RemoteProgress::MAX_WAITING {
                 progress.received.sequence = row.position.sequence.saturating_sub(1);
                 break;

@@ -16,6 +16,7 @@ use super::peers::Snapshot;
 use super::receive_snapshot::Received;
 use super::records::{AppliedRecord, VoteRecord};
 use crate::encoding::{decode, encode};
+use crate::state::Export;
 use crate::{Level, Metadata};
 
 /// What a fatal error of this replica says to others.
@@ -115,13 +116,20 @@ impl Group {
             return Reply::Snapshot(SnapshotReply::Done(self.vote()));
         }
         let (vote, state) = (piece.vote, piece.state.clone());
-        let rows = match self.snapshots.receive(piece).await {
+        match self.snapshots.receive(piece).await {
             Ok(Received::Continue(offset)) => return Reply::Snapshot(SnapshotReply::Continue(offset)),
-            Ok(Received::Installing) => return Reply::Snapshot(SnapshotReply::Installing),
-            Ok(Received::Whole(rows)) => rows,
             Ok(Received::NotRead(why)) => return Reply::NotUnderstood(why),
+            Ok(Received::Whole) => {}
             Err(error) => return failed(error),
-        };
+        }
+        // Whoever gave up before this leaves the rows to whoever asks again; after it, the core has them.
+        let Some(rows) = self.snapshots.take_rows() else { return Reply::Snapshot(SnapshotReply::Installing) };
+        let reply = self.install(vote, state, rows).await;
+        self.snapshots.forget_whole();
+        reply
+    }
+
+    async fn install(&self, vote: VoteRecord, state: AppliedRecord, rows: Export) -> Reply {
         // Of these rows nothing may come into the state of a build that does not read them.
         match rows.level().map(|level| self.shared.levels.check(level)) {
             Ok(Ok(())) => {}
@@ -133,9 +141,7 @@ impl Group {
             Ok(last_membership) => SnapshotMeta { last_log_id, last_membership },
             Err(error) => return Reply::NotUnderstood(error),
         };
-        let installed = self.raft.install_full_snapshot(vote.into(), Snapshot { meta, snapshot: rows }).await;
-        self.snapshots.settled();
-        match installed {
+        match self.raft.install_full_snapshot(vote.into(), Snapshot { meta, snapshot: rows }).await {
             Ok(response) => Reply::Snapshot(SnapshotReply::Done(response.vote.into())),
             Err(error) => failed(error),
         }

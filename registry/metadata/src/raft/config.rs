@@ -56,7 +56,7 @@ pub(super) const ELECTION_MAX_MS: u64 = 800;
 
 /// How long a snapshot may take to reach a follower and to be installed there. Each of its pieces has to come much
 /// sooner; this only ends what would go on for ever.
-const INSTALL_SNAPSHOT_MS: u64 = 60 * 60 * 1000;
+const INSTALL_SNAPSHOT_MS: u64 = 15 * 60 * 1000;
 
 /// Entries in one write of the log: at most 256 x 64 KiB of inline manifests are in memory for it.
 const ENTRIES_PER_WRITE: u64 = 256;

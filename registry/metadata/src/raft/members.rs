@@ -295,16 +295,17 @@ impl Group {
 
     /// Changes the members, if this replica leads.
     pub(super) async fn change(&self, change: MemberChange) -> Reply {
-        if self.leader().is_none_or(|leader| leader.node != self.identity.node) {
-            return Reply::NotLeader(self.leader());
-        }
         loop {
+            if self.leader().is_none_or(|leader| leader.node != self.identity.node) {
+                return Reply::NotLeader(self.leader());
+            }
             let (members, me) = (self.members(), self.identity.node);
-            let planned = plan(change, &members, &self.sets_of_voters(), me, self.status().last_log_index);
+            let planned = plan(change, &members, self.is_half_changed(), me, self.status().last_log_index);
             let (step, is_last) = match planned {
                 Ok(Plan::Nothing) => return Reply::Change(Ok(())),
                 Ok(Plan::Transfer(to)) => return Reply::Change(self.transfer(to).await),
-                Ok(Plan::End(step)) => (step, false),
+                // Nobody is added to the new voters: of the two sets they are left.
+                Ok(Plan::EndFormer) => (ChangeMembers::AddVoterIds(BTreeSet::new()), false),
                 Ok(Plan::Change(step)) => (step, true),
                 Err(refusal) => return Reply::Change(Err(refusal)),
             };
@@ -316,9 +317,9 @@ impl Group {
         }
     }
 
-    /// One; or two, in the midst of a change.
-    fn sets_of_voters(&self) -> Vec<BTreeSet<u64>> {
-        self.raft.metrics().borrow_watched().membership_config.membership().get_joint_config().clone()
+    /// Whether two sets of voters have to agree, as in the midst of a change.
+    fn is_half_changed(&self) -> bool {
+        self.raft.metrics().borrow_watched().membership_config.membership().get_joint_config().len() > 1
     }
 
     /// Hands leadership over to a voter, and waits until somebody else leads.

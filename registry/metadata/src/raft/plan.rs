@@ -23,26 +23,24 @@ pub(super) enum Plan {
     /// It is so already.
     Nothing,
     /// First an earlier change has to be ended; then this one is to be judged anew.
-    End(ChangeMembers<u64, BasicNode>),
+    EndFormer,
     Change(ChangeMembers<u64, BasicNode>),
     Transfer(u64),
 }
 
 /// Judges a change by what the leader `me` knows. A change takes two steps, between which both the former voters and the
-/// new ones have to agree (joint consensus, section 4.3 of Ongaro's dissertation); a leader that was lost there has left
-/// the group with two `sets` of voters, of which the new ones are the last.
+/// new ones have to agree (joint consensus, section 4.3 of Ongaro's dissertation); a leader that was lost between them, or
+/// whose asker gave up there, has left the former change `half_done`.
 pub(super) fn plan(
     change: MemberChange,
     members: &[Member],
-    sets: &[BTreeSet<u64>],
+    half_done: bool,
     me: u64,
     last_index: u64,
 ) -> Result<Plan, ChangeRefusal> {
     let moves_leadership = matches!(change, MemberChange::TransferLeadership { .. } | MemberChange::HandOver { .. });
-    if let [_, .., new] = sets
-        && !moves_leadership
-    {
-        return Ok(Plan::End(ChangeMembers::ReplaceAllVoters(new.clone())));
+    if half_done && !moves_leadership {
+        return Ok(Plan::EndFormer);
     }
     let find = |node| members.iter().find(|member| member.node == node).ok_or(ChangeRefusal::UnknownNode(node));
     let unfit = |node, what: &str| Err(ChangeRefusal::Unfit { node, what: what.to_owned() });
@@ -70,6 +68,10 @@ pub(super) fn plan(
             (Err(_), member) if member.is_voter => Ok(Plan::Nothing),
             (Err(refusal), _) => Err(refusal),
             (Ok(_), _) if lost == me => unfit(lost, "the leader"),
+            // A node that joined meanwhile has ended the change, and kept whom it was to take out.
+            (Ok(lost), member) if !lost.is_voter && member.is_voter => {
+                Ok(Plan::Change(ChangeMembers::RemoveNodes(only(lost.node))))
+            }
             (Ok(lost), _) if !lost.is_voter => unfit(lost.node, "not a voter"),
             (Ok(_), member) if member.is_voter => unfit(by, "a voter already"),
             (Ok(_), member) if !is_in_contact(member) => Err(ChangeRefusal::Silent(by)),
@@ -139,19 +141,23 @@ mod tests {
     }
 
     fn judge(change: MemberChange, members: &[Member]) -> Result<Plan, ChangeRefusal> {
-        plan(change, members, &[members.iter().map(|member| member.node).collect()], 1, LAST)
+        plan(change, members, false, 1, LAST)
     }
 
     #[test]
     fn what_a_lost_leader_has_left_half_done_is_ended_first() {
         // Node 4 was to replace node 3 and has a vote already, as has node 3 still.
         let members = [voters(Some(50), None), vec![member(4, true, 0, Some(50))]].concat();
-        let sets = [BTreeSet::from([1, 2, 3]), BTreeSet::from([1, 2, 4])];
-        let ended = Ok(Plan::End(ChangeMembers::ReplaceAllVoters(sets[1].clone())));
-        let changes = [MemberChange::Replace { lost: 3, by: 4 }, MemberChange::Promote { node: 4 }];
-        for change in changes {
-            assert_eq!(plan(change, &members, &sets, 1, LAST), ended);
+        let replace = MemberChange::Replace { lost: 3, by: 4 };
+        for change in [replace, MemberChange::Promote { node: 4 }, MemberChange::Remove { node: 3 }] {
+            assert_eq!(plan(change, &members, true, 1, LAST), Ok(Plan::EndFormer));
         }
+        let hand_over = MemberChange::HandOver { from: 1 };
+        assert_eq!(plan(hand_over, &members, true, 1, LAST), Ok(Plan::Transfer(4)), "a replica that ends cannot wait");
+        // It was ended by whoever joined then, which takes nobody out.
+        let ended = vec![members[0].clone(), members[1].clone(), member(3, false, 1, None), members[3].clone()];
+        let taken_out = Ok(Plan::Change(ChangeMembers::RemoveNodes(BTreeSet::from([3]))));
+        assert_eq!(judge(replace, &ended), taken_out);
     }
 
     #[test]

@@ -24,7 +24,14 @@ pub(super) struct SnapshotReceiver {
 struct Arriving {
     incoming: Option<Incoming>,
     /// The last one of which everything was here. Its sender may ask again: installing takes longer than an answer may.
-    whole: Option<(VoteRecord, AppliedRecord)>,
+    whole: Option<Whole>,
+}
+
+struct Whole {
+    vote: VoteRecord,
+    state: AppliedRecord,
+    /// Until somebody installs them.
+    rows: Option<Export>,
 }
 
 struct Incoming {
@@ -39,9 +46,7 @@ pub(super) enum Received {
     /// More has to come, from this offset on.
     Continue(u64),
     /// All rows are here, and whole.
-    Whole(Export),
-    /// They were before.
-    Installing,
+    Whole,
     /// It is of a later release, or no snapshot at all.
     NotRead(String),
 }
@@ -51,8 +56,13 @@ impl SnapshotReceiver {
         Self { disk, folder, arriving: Arc::default() }
     }
 
-    /// Forgets what was whole: it is installed, or was not wanted.
-    pub(super) fn settled(&self) {
+    /// The rows of the snapshot that is whole; `None` if somebody installs them already.
+    pub(super) fn take_rows(&self) -> Option<Export> {
+        self.arriving.lock().whole.as_mut()?.rows.take()
+    }
+
+    /// Forgets the snapshot that was whole: it is installed, or was not wanted.
+    pub(super) fn forget_whole(&self) {
         self.arriving.lock().whole = None;
     }
 
@@ -71,12 +81,14 @@ fn take_in(disk: &dyn Disk, folder: &Path, arriving: &mut Arriving, piece: Snaps
     {
         return Ok(Received::NotRead(error.to_string()));
     }
+    if arriving.whole.as_ref().is_some_and(|whole| whole.vote == vote && whole.state == state) {
+        return Ok(Received::Whole);
+    }
     let mut begun = match arriving.incoming.take() {
         Some(begun) if begun.vote == vote && begun.state == state => begun,
         former if offset > 0 => {
             arriving.incoming = former;
-            let is_whole = arriving.whole.as_ref().is_some_and(|whole| *whole == (vote, state));
-            return Ok(if is_whole { Received::Installing } else { Received::Continue(0) });
+            return Ok(Received::Continue(0));
         }
         _ => Incoming { vote, state, file: nameless_file(disk, folder)?, received: 0 },
     };
@@ -85,9 +97,9 @@ fn take_in(disk: &dyn Disk, folder: &Path, arriving: &mut Arriving, piece: Snaps
         begun.file.write_all_at(&bytes, offset)?;
         begun.received += bytes.len() as u64;
         if is_last {
-            let rows = Export::received(begun.file)?;
-            arriving.whole = Some((begun.vote, begun.state));
-            return Ok(Received::Whole(rows));
+            let rows = Some(Export::received(begun.file)?);
+            arriving.whole = Some(Whole { vote: begun.vote, state: begun.state, rows });
+            return Ok(Received::Whole);
         }
     }
     let received = begun.received;
@@ -101,4 +113,38 @@ fn nameless_file(disk: &dyn Disk, folder: &Path) -> io::Result<Box<dyn DiskFile>
     let file = disk.open(&path, OpenMode::Empty)?;
     disk.remove(&path)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LocalDisk;
+    use crate::raft::records::tests::{applied, vote};
+    use crate::state::State;
+
+    #[tokio::test]
+    async fn rows_whose_sender_gave_up_are_there_once_for_whoever_asks_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let receiver = SnapshotReceiver::new(Arc::new(LocalDisk), folder.path().to_owned());
+        let rows = Export::View(State::in_memory().read().unwrap());
+        let piece = rows.pieces().unwrap().next(1024 * 1024).unwrap().unwrap();
+        assert!(piece.is_last);
+        let piece =
+            SnapshotPiece { vote: vote(), state: applied(), offset: 0, bytes: piece.bytes.into(), is_last: true };
+        tokio::select! {
+            biased;
+            _ = receiver.receive(piece.clone()) => {} // with all rows there before it was given up, the same is true
+            () = std::future::ready(()) => {} // the sender gives up
+        }
+        assert!(matches!(receiver.receive(piece.clone()).await.unwrap(), Received::Whole));
+        assert!(receiver.take_rows().is_some());
+        assert!(
+            matches!(receiver.receive(piece.clone()).await.unwrap(), Received::Whole),
+            "asked while it is installed"
+        );
+        assert!(receiver.take_rows().is_none());
+        receiver.forget_whole();
+        assert!(matches!(receiver.receive(piece).await.unwrap(), Received::Whole), "sent again from its beginning");
+        assert!(receiver.take_rows().is_some());
+    }
 }

@@ -29,6 +29,9 @@ const PIECE_PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The pause before it is asked again whether all is installed.
+const INSTALLING_PAUSE: Duration = Duration::from_secs(1);
+
 /// Sends a snapshot whole.
 pub(super) async fn send_snapshot(
     peer: &Peer,
@@ -37,6 +40,8 @@ pub(super) async fn send_snapshot(
 ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
     let state = AppliedRecord::new(snapshot.meta.last_log_id, &snapshot.meta.last_membership);
     let mut pieces = Some(snapshot.snapshot.pieces().map_err(unread)?);
+    // What holds on to the rows of a moment keeps their pages from being used again: no longer than they are read.
+    drop(snapshot);
     let (mut end, mut wanted) = (0, 0);
     let mut following = read_piece(peer, &mut pieces).await?;
     while let Some(Piece { bytes, is_last }) = following {
@@ -68,8 +73,9 @@ async fn read_piece(peer: &Peer, pieces: &mut Option<Pieces>) -> Result<Option<P
         (reading, piece)
     });
     let (reading, piece) = read.await.map_err(|error| unread(QueryError::storage(error)))?;
-    *pieces = Some(reading);
-    piece.map_err(unread)
+    let piece = piece.map_err(unread)?;
+    *pieces = piece.as_ref().is_some_and(|piece| !piece.is_last).then_some(reading);
+    Ok(piece)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
@@ -85,7 +91,10 @@ async fn send_piece(peer: &Peer, piece: SnapshotPiece) -> Result<SnapshotReply, 
         turns.tick().await;
         tries += 1;
         match peer.ask(Request::Snapshot(piece.clone()), PIECE_PATIENCE).await {
-            Ok(Reply::Snapshot(SnapshotReply::Installing)) if piece.is_last => tries = 0,
+            Ok(Reply::Snapshot(SnapshotReply::Installing)) if piece.is_last => {
+                tries = 0;
+                turns.reset_after(INSTALLING_PAUSE);
+            }
             Ok(Reply::Snapshot(reply)) => return Ok(reply),
             Ok(other) => return Err(peer.astray(&other)),
             Err(error) if tries == TRIES => return Err(error),

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! One transaction for all would be synced at its end as one heap, and the disk, which others wait for too, would do
-//! nothing else for as long; so would one small transaction right behind the other. A crash on the way leaves the rows as they were, and what had come in is dropped.
+//! nothing else for as long; so it would with many small ones and no rest between them. A crash on the way leaves the
+//! rows as they were, and what had come in is dropped.
 
 use std::time::Duration;
 
@@ -23,10 +24,11 @@ const INCOMING: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("i
 /// Bytes of rows that are written and synced at once.
 const SYNCED_AT_ONCE: usize = if cfg!(test) { 4 * 1024 } else { 1024 * 1024 };
 
-/// How much longer than it took to write and sync them the disk is left to others afterwards, and how long at most: on a
-/// disk that is that slow, coming to an end counts for more.
+/// How much longer than it took to write and sync them the disk is left to others afterwards; and how long at most, once
+/// and in all: coming to an end before the log goes on without this replica counts for more.
 const REST: u32 = 3;
 const REST_MAX: Duration = Duration::from_millis(100);
+const RESTS_MAX: Duration = Duration::from_secs(10);
 
 /// Rows that wait to be written, one behind the other.
 #[derive(Default)]
@@ -61,7 +63,7 @@ impl State {
     /// should be left to others, again and again.
     pub(crate) fn replace(&self, rows: &Export, rest: impl Fn(Duration)) -> Result<(), QueryError> {
         self.drop_incoming()?;
-        let mut waiting = Waiting::default();
+        let (mut waiting, mut rested) = (Waiting::default(), Duration::ZERO);
         rows.for_each(|key, value| {
             waiting.push(key, value);
             if waiting.bytes.len() < SYNCED_AT_ONCE {
@@ -71,7 +73,11 @@ impl State {
             let transaction = self.begin(Sync::Checkpoint)?;
             waiting.write_to(Rows::new(transaction.open_table(INCOMING)?))?;
             transaction.commit()?;
-            rest(REST_MAX.min(REST * begun.elapsed()));
+            let pause = REST_MAX.min(REST * begun.elapsed());
+            if rested < RESTS_MAX {
+                rested += pause;
+                rest(pause);
+            }
             Ok(())
         })?;
         let transaction = self.begin(Sync::Checkpoint)?;

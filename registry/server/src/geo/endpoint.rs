@@ -220,6 +220,8 @@ async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Respons
     let repository: RepositoryName = parameter(&uri, "repository")?;
     let reference: Reference = parameter(&uri, "reference")?;
     let found = match home.registry.find_manifest(&repository, &reference).await {
+        // A mirror would pass on as home's word what this replica remembers while no leader confirms it.
+        Ok(found) if found.stale.is_some() => return Err(Refusal::Failed(Fault::Leaderless)),
         Ok(found) => found,
         Err(ManifestReadError::Unknown) => return Err(home.no_manifest(&repository, &reference)?),
         Err(ManifestReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),

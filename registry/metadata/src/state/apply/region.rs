@@ -187,13 +187,13 @@ impl Apply<'_> {
     /// The last change of home's feed up to which all is published here.
     fn fork(&self, cursor: Option<&CursorRow>) -> Result<Position, QueryError> {
         let Some(cursor) = cursor.filter(|cursor| cursor.comparison.is_none()) else { return Ok(Position::default()) };
-        let oldest: Option<Result<(Arrival, RepositoryName), QueryError>> =
-            self.rows.scan(INBOX_BY_AGE, INBOX_BY_AGE.all())?.next();
-        let Some((arrival, repository)) = oldest.transpose()? else { return Ok(cursor.position) };
-        let waiting = self.rows.get(INBOX, (&repository, &arrival))?;
-        Ok(waiting.map_or(cursor.position, |row| Position {
-            sequence: row.position.sequence.saturating_sub(1),
-            ..row.position
-        }))
+        let mut fork = cursor.position;
+        for row in self.rows.scan(INBOX_BY_AGE, INBOX_BY_AGE.all())? {
+            let (arrival, repository): (Arrival, RepositoryName) = row?;
+            let Some(row) = self.rows.get(INBOX, (&repository, &arrival))? else { continue };
+            let sequence = row.position.sequence.saturating_sub(1);
+            fork = fork.min(Position { sequence, ..row.position });
+        }
+        Ok(fork)
     }
 }

@@ -142,6 +142,24 @@ fn a_mirror_that_follows_goes_on_where_the_epoch_rises_without_a_gap() {
 }
 
 #[test]
+fn what_a_comparison_has_brought_and_waits_may_be_any_change_of_home() {
+    let mut world = World::new();
+    let kind = ChangeKind::ManifestPut { repository: repository(1), digest: digest(1), tags: vec![tag(1)] };
+    let waits = ReceivedChange { position: Position::default(), at: crate::LogTime(9), kind, manifest: None };
+    let compare = |world: &mut World, step| {
+        world.propose(ReceiveSnapshot { home: HOME, comparison: Comparison(1), step }).unwrap();
+    };
+    let all = Position { epoch: 1, sequence: 40 };
+    for step in [SnapshotStep::Begins, SnapshotStep::Changes(vec![waits]), SnapshotStep::Ends(all)] {
+        compare(&mut world, step);
+    }
+    let progress = world.query().progress().unwrap().unwrap();
+    assert!((1..=40).all(|sequence| !progress.has(Position { epoch: 1, sequence })), "{progress:?}");
+    let promotion = world.propose(promote(2)).unwrap();
+    assert_eq!(promotion.fork, Position::default(), "the former home keeps aside whatever may be missing");
+}
+
+#[test]
 fn a_mirror_says_what_it_has_received_and_what_of_that_waits() {
     let world = mirror(5);
     let progress = world.query().progress().unwrap().unwrap();
