@@ -44,7 +44,8 @@ async fn run() -> Result<()> {
     pulls(&near, "team/data", "2", &second).await?;
     watch.lap("the new home has what was pushed, and takes pushes");
 
-    let refused = home.apply(&of_before).await.err().context("the file of before was taken")?.to_string();
+    let refused = home.apply(&of_before).await.err().context("the file of before was taken")?;
+    let refused = format!("{refused:#}");
     ensure!(refused.contains("`epoch` must not fall"), "{refused}");
     as_declared(&mirror, "IsHome").await?;
     let third = near.push("team/data", "3", &layer).await?;
