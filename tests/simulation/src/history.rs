@@ -179,8 +179,8 @@ impl MirrorTally {
 }
 
 impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
-        let pairs = self.fields().into_iter().zip(other.clone().fields().map(|(_, value)| *value));
+    pub(crate) fn add(&mut self, mut other: Self) {
+        let pairs = self.fields().into_iter().zip(other.fields().map(|(_, value)| *value));
         for ((_, mine), theirs) in pairs {
             *mine += theirs;
         }

@@ -11,19 +11,24 @@ const SEEDS: u64 = 40;
 
 /// Runs worlds that are fond of what brings the bug to light, until a violation of one of these promises.
 fn is_caught(name: &str, bugs: Bugs, fond_of: Blow, promises: &[&str]) {
+    let violations = |seed| run(Plan { bugs, fond_of: Some(fond_of), blows: 14, ..Plan::of(seed) }).violations;
+    is_caught_in(SEEDS, name, promises, violations);
+}
+
+/// Runs so many worlds, by their seeds and for the violations in them, until one of these promises.
+pub(crate) fn is_caught_in(seeds: u64, name: &str, promises: &[&str], violations: impl Fn(u64) -> Vec<String>) {
     let mut others = Vec::new();
-    for seed in 0..SEEDS {
-        let plan = Plan { bugs, fond_of: Some(fond_of), blows: 14, ..Plan::of(seed) };
-        let ended = run(plan);
+    for seed in 0..seeds {
+        let found = violations(seed);
         let of = |violation: &&String| promises.iter().any(|promise| violation.starts_with(promise));
-        if let Some(violation) = ended.violations.iter().find(of) {
+        if let Some(violation) = found.iter().find(of) {
             let first = violation.lines().next().unwrap_or_default();
-            eprintln!("{name}: caught in seed {seed} of {SEEDS}: {first}");
+            eprintln!("{name}: caught in seed {seed} of {seeds}: {first}");
             return;
         }
-        others.extend(ended.violations);
+        others.extend(found);
     }
-    panic!("{name} is not caught in {SEEDS} seeds; other violations: {others:#?}");
+    panic!("{name} is not caught in {seeds} seeds; other violations: {others:#?}");
 }
 
 #[test]

@@ -50,12 +50,12 @@ pub(crate) struct World {
     pub(crate) history: Arc<History>,
 }
 
-/// How a world ended.
-pub(crate) struct Ended {
+/// How a world ended, and what was counted in it.
+pub(crate) struct Ended<T = Tally> {
     pub(crate) violations: Vec<String>,
     pub(crate) story: Story,
     pub(crate) lines: Vec<String>,
-    pub(crate) tally: Tally,
+    pub(crate) tally: T,
 }
 
 /// Runs a world in this thread.

@@ -7,8 +7,8 @@
 //!    '--> promises: one file each, checked at every answer and when everything has healed
 //! ```
 //!
-//! `ROADSTEAD_SEED` runs one seed, `ROADSTEAD_SEEDS` so many from the first on. Those of regions (`regions/`) go on where they
-//! ended: `ROADSTEAD_HELD` names a file of the seeds that have held, and `ROADSTEAD_SECONDS` how long they may run.
+//! `ROADSTEAD_SEED` runs one seed, `ROADSTEAD_SEEDS` so many from the first on. They go on where they ended: `ROADSTEAD_HELD`
+//! names a file of the seeds that have held, and `ROADSTEAD_SECONDS` says how long they may run.
 
 // The futures of whole worlds are that deep.
 #![recursion_limit = "256"]

@@ -3,23 +3,15 @@
 use super::adversary::Mishap;
 use super::run::{RegionsPlan, run};
 use crate::bugs::Bugs;
+use crate::mutants::is_caught_in;
 
 /// Worlds in which a bug may stay hidden.
 const SEEDS: u64 = 30;
 
 /// Runs worlds that are fond of what brings the bug to light, until a violation of this promise.
 fn is_caught(name: &str, bugs: Bugs, fond_of: Mishap, promise: &str) {
-    let mut others = Vec::new();
-    for seed in 0..SEEDS {
-        let ended = run(RegionsPlan { bugs, fond_of: Some(fond_of), ..RegionsPlan::of(seed) });
-        if let Some(violation) = ended.violations.iter().find(|violation| violation.starts_with(promise)) {
-            let first = violation.lines().next().unwrap_or_default();
-            eprintln!("{name}: caught in seed {seed} of {SEEDS}: {first}");
-            return;
-        }
-        others.extend(ended.violations);
-    }
-    panic!("{name} is not caught in {SEEDS} seeds; other violations: {others:#?}");
+    let violations = |seed| run(RegionsPlan { bugs, fond_of: Some(fond_of), ..RegionsPlan::of(seed) }).violations;
+    is_caught_in(SEEDS, name, &[promise], violations);
 }
 
 #[test]

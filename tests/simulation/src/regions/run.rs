@@ -14,11 +14,11 @@ use super::Regions;
 use super::adversary::{Adversary, Mishap};
 use crate::bugs::Bugs;
 use crate::client::Client;
-use crate::history::{MirrorTally, Tally};
+use crate::history::{MirrorTally, Records, Tally};
 use crate::promises;
 use crate::random::Random;
-use crate::run::{Plan, World, block_on, endure};
-use crate::trace::{Story, Trace};
+use crate::run::{Ended, Plan, World, block_on, endure};
+use crate::trace::Trace;
 use crate::world::cluster::Cluster;
 use crate::world::network::pause;
 use crate::world::upstream::Upstream;
@@ -48,21 +48,19 @@ impl RegionsPlan {
     }
 }
 
-/// How a world of regions ended.
-pub(crate) struct RegionsEnded {
-    pub(crate) violations: Vec<String>,
-    pub(crate) story: Story,
-    pub(crate) lines: Vec<String>,
-    pub(crate) tally: Tally,
+/// What is counted in a world of regions.
+#[derive(Default)]
+pub(crate) struct RegionsTally {
+    pub(crate) home: Tally,
     pub(crate) at_mirrors: MirrorTally,
 }
 
 /// Runs a world in this thread.
-pub(crate) fn run(plan: RegionsPlan) -> RegionsEnded {
+pub(crate) fn run(plan: RegionsPlan) -> Ended<RegionsTally> {
     block_on(plan.seed, live(plan))
 }
 
-async fn live(plan: RegionsPlan) -> RegionsEnded {
+async fn live(plan: RegionsPlan) -> Ended<RegionsTally> {
     let trace = Trace::begin(plan.keep_lines);
     let mut random = Random::of(plan.seed, "regions");
     let blows = 3 + random.below(4);
@@ -74,8 +72,9 @@ async fn live(plan: RegionsPlan) -> RegionsEnded {
     }
     let mut violations = regions.home.cluster.violations();
     violations.extend(regions.mirrors.iter().flat_map(|mirror| mirror.violations()));
-    let (tally, at_mirrors) = regions.home.history.with(|records| (records.tally, records.at_mirrors));
-    RegionsEnded { violations, story: trace.story(), lines: trace.take_lines(), tally, at_mirrors }
+    let count = |records: &mut Records| RegionsTally { home: records.tally, at_mirrors: records.at_mirrors };
+    let tally = regions.home.history.with(count);
+    Ended { violations, story: trace.story(), lines: trace.take_lines(), tally }
 }
 
 /// A mirror that has not begun, of a home that keeps all of its feed for it, some, or little.
