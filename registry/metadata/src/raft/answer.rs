@@ -79,9 +79,12 @@ impl Group {
                     Err(why) => Reply::Failed(why),
                 }
             }
-            Request::Propose(_) | Request::ReadIndex | Request::Change(_) | Request::Members | Request::Join { .. } => {
-                self.lead(request, Instant::now() + Metadata::WRITE_DEADLINE).await
-            }
+            Request::Propose(_)
+            | Request::ProposeAll(_)
+            | Request::ReadIndex
+            | Request::Change(_)
+            | Request::Members
+            | Request::Join { .. } => self.lead(request, Instant::now() + Metadata::WRITE_DEADLINE).await,
         }
     }
 

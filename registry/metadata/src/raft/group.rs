@@ -15,6 +15,7 @@ use super::config::Types;
 use super::log::LogReader;
 use super::machine::{self, Machine};
 use super::peers::Peers;
+use super::proposal_rounds::ProposalRounds;
 use super::read_rounds::ReadRounds;
 use super::receive_snapshot::SnapshotReceiver;
 use crate::log_clock::LogClock;
@@ -41,6 +42,7 @@ pub(crate) struct Group {
     /// The newest entry of the log when it was opened.
     pub(super) last_index_at_open: u64,
     pub(super) reads: ReadRounds,
+    pub(super) proposals: ProposalRounds,
     /// Had by whoever takes a replica in, as long as that lasts.
     pub(super) joining: tokio::sync::Mutex<()>,
     pub(super) ended: tokio::sync::Mutex<mpsc::Receiver<()>>,

@@ -139,7 +139,10 @@ impl Group {
                 return Ok(self.lead(request, deadline).await);
             }
             let patience = deadline.saturating_duration_since(Instant::now());
-            self.peers.ask(Some(leader.node), &leader.address, request, patience).await
+            match request {
+                Request::Propose(proposal) => self.proposals.propose(&self.peers, leader, proposal, patience).await,
+                request => self.peers.ask(Some(leader.node), &leader.address, request, patience).await,
+            }
         };
         tokio::select! {
             biased;
@@ -175,6 +178,10 @@ impl Group {
     pub(super) async fn lead(&self, request: Request, deadline: Instant) -> Reply {
         match request {
             Request::Propose(proposal) => self.commit(proposal, deadline).await,
+            Request::ProposeAll(proposals) => {
+                let committed = proposals.into_iter().map(|proposal| self.commit(proposal, deadline));
+                Reply::ProposeAll(futures_util::future::join_all(committed).await)
+            }
             Request::ReadIndex => self.confirm_reads().await,
             Request::Announce { volume, node, address, reads } => {
                 let taken_in = timeout_at(deadline, self.take_in(volume, node, address, reads)).await;

@@ -106,7 +106,7 @@ pub(super) async fn join(volume: VolumeId, reads: Level, options: &ClusterOption
         rounds.tick().await;
         for address in hint.take().iter().chain(&options.seeds) {
             let reply = options.transport.call(address, message.clone(), JOIN_PATIENCE).await;
-            match reply.and_then(|reply| decode_reply(&reply)) {
+            match reply.and_then(|reply| decode_reply(&reply)?.taken()) {
                 Ok(Reply::Join(identity)) => return Ok(identity),
                 Ok(Reply::ReadsLess(level)) => return Err(LaterLevel { level, reads }.into()),
                 Ok(Reply::NotLeader(leader)) => {

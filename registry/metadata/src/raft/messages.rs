@@ -58,6 +58,8 @@ pub(super) enum Request {
         address: String,
         reads: Level,
     },
+    /// Of the leader: `Propose`, of several.
+    ProposeAll(Vec<Bytes>),
 }
 
 /// Raft, figure 2: `AppendEntries`.
@@ -147,6 +149,8 @@ pub(super) enum Reply {
     Removed,
     /// The build of whoever announces itself reads less than what is in force.
     ReadsLess(Level),
+    /// To each proposal what it would have been answered alone.
+    ProposeAll(Vec<Reply>),
 }
 
 /// The members, as the leader sees them.
@@ -331,6 +335,13 @@ mod tests {
                 ("hand-over", message(Request::Change(MemberChange::HandOver { from: 1 }))),
                 ("members", message(Request::Members)),
                 ("announce", message(announce)),
+                (
+                    "propose-all",
+                    message(Request::ProposeAll(vec![
+                        Bytes::from_static(b"an envelope"),
+                        Bytes::from_static(b"another"),
+                    ])),
+                ),
             ],
         );
     }
@@ -392,6 +403,7 @@ mod tests {
                 ("members", Reply::Members(members)),
                 ("removed", Reply::Removed),
                 ("reads-less", Reply::ReadsLess(Level(300))),
+                ("propose-all", Reply::ProposeAll(vec![Reply::NotLeader(None), Reply::Failed(why())])),
             ],
         );
     }

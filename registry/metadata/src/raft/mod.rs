@@ -25,6 +25,7 @@ mod messages;
 mod open;
 mod peers;
 mod plan;
+mod proposal_rounds;
 mod read_rounds;
 pub(crate) mod rebuild;
 mod receive_snapshot;

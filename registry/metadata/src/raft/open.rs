@@ -16,6 +16,7 @@ use super::log::Log;
 use super::machine::Machine;
 use super::members::join;
 use super::peers::Peers;
+use super::proposal_rounds::ProposalRounds;
 use super::read_rounds::ReadRounds;
 use super::receive_snapshot::SnapshotReceiver;
 use super::segment::SEGMENT_BYTES;
@@ -116,6 +117,7 @@ impl Group {
             log: reader,
             last_index_at_open,
             reads: ReadRounds::default(),
+            proposals: ProposalRounds::default(),
             joining: tokio::sync::Mutex::default(),
             ended: tokio::sync::Mutex::new(ended),
         });

@@ -47,8 +47,19 @@ impl Peers {
         self.moved.lock().insert(node, address.to_owned());
     }
 
-    /// Asks whoever listens at `address`; or only node `to`, there or where it has said that it is.
+    /// [`exchange`](Self::exchange), for whom a refusal of the message is as if it had not been sent.
     pub(super) async fn ask(
+        &self,
+        to: Option<u64>,
+        address: &str,
+        request: Request,
+        patience: Duration,
+    ) -> Result<Reply, PeerError> {
+        self.exchange(to, address, request, patience).await?.taken()
+    }
+
+    /// Asks whoever listens at `address`; or only node `to`, there or where it has said that it is.
+    pub(super) async fn exchange(
         &self,
         to: Option<u64>,
         address: &str,
@@ -68,11 +79,17 @@ impl Peers {
 
 /// Reads a reply.
 pub(super) fn decode_reply(reply: &Bytes) -> Result<Reply, PeerError> {
-    match decode(reply) {
-        Ok(Reply::NotUnderstood(why) | Reply::NotForMe(why)) => Err(PeerError::NotSent(why)),
-        Ok(Reply::Failed(why)) => Err(PeerError::Unknown(why)),
-        Ok(reply) => Ok(reply),
-        Err(error) => Err(PeerError::Unknown(format!("the answer cannot be read: {error}"))),
+    decode(reply).map_err(|error| PeerError::Unknown(format!("the answer cannot be read: {error}")))
+}
+
+impl Reply {
+    /// The reply, unless the message was refused: it was in vain, or may have been.
+    pub(super) fn taken(self) -> Result<Self, PeerError> {
+        match self {
+            Self::NotUnderstood(why) | Self::NotForMe(why) => Err(PeerError::NotSent(why)),
+            Self::Failed(why) => Err(PeerError::Unknown(why)),
+            reply => Ok(reply),
+        }
     }
 }
 
