@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Expose, SecretRef, Storage, Toleration};
+use crate::{Backup, Expose, SecretRef, Storage, Toleration};
 
 /// The registry that this one is a mirror of.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +46,7 @@ pub struct ConfigMapRef {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.remote || has(self.storage)", "`storage` must be set: a mirror has a bucket, or a prefix, of its own"))]
-#[x_kube(validation = ("!self.remote || !(has(self.storage) || has(self.placement) || has(self.expose) || has(self.replicas))", "`storage`, `placement`, `expose` and `replicas` must not be set with `remote: true`: the other cluster's Registry says them"))]
+#[x_kube(validation = ("!self.remote || !(has(self.storage) || has(self.placement) || has(self.expose) || has(self.replicas) || has(self.backup))", "`storage`, `placement`, `expose`, `replicas` and `backup` must not be set with `remote: true`: the other cluster's Registry says them"))]
 pub struct Mirror {
     /// What it is called. With this registry's name before it, the name of its own Registry.
     #[schemars(length(min = 1, max = 38), regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"))]
@@ -87,6 +87,11 @@ pub struct Mirror {
     /// Where clients reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expose: Option<Expose>,
+
+    /// How often all of it is written to its own bucket, and how far back a restore of it can go. That of this registry is not
+    /// taken over, since what a mirror has comes from here: without it, each day, and a day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
 }
 
 /// Which nodes pods may run on.

@@ -83,7 +83,8 @@ pub struct RegistrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bootstrap: Option<Bootstrap>,
 
-    /// How often all of it is written to the bucket, and how far back a restore can go. Without it, each day, and a day.
+    /// How often all of it is written to the bucket, and how far back a restore can go. Without it, each day, and a day. Mirrors
+    /// have one of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
 

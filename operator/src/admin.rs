@@ -57,6 +57,14 @@ pub(crate) enum AdminError {
 #[derive(Clone)]
 pub(crate) struct Credentials(Arc<ClientConfig>);
 
+/// A connection to a replica, for as long as there is something to ask of it.
+pub(crate) struct Connection {
+    requests: http2::SendRequest<Full<Bytes>>,
+    host: String,
+    /// Ends it when it is dropped.
+    _driver: JoinSet<()>,
+}
+
 /// Where a replica is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
@@ -145,6 +153,24 @@ pub(crate) struct Region {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 struct Promoted {
     region: Region,
+}
+
+/// The answer of `GET /admin/v1/promotion`: how far one is that nobody waits for any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Promotion {
+    /// What it waits for.
+    #[serde(default)]
+    pub awaits: Option<String>,
+    /// Why the one before came to nothing.
+    #[serde(default)]
+    pub failure: Option<Problem>,
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Problem {
+    pub code: String,
+    pub message: String,
 }
 
 impl Status {
@@ -236,16 +262,14 @@ impl Credentials {
         Ok(Self(Arc::new(config)))
     }
 
-    pub(crate) async fn volume(&self, target: &Target) -> Result<Volume, AdminError> {
-        self.ask(target, Method::GET, "/admin/v1/volume", None, LOOK_PATIENCE).await
-    }
-
-    pub(crate) async fn members(&self, target: &Target) -> Result<Members, AdminError> {
-        self.ask(target, Method::GET, "/admin/v1/members", None, CHANGE_PATIENCE).await
-    }
-
-    pub(crate) async fn status(&self, target: &Target) -> Result<Status, AdminError> {
-        self.ask(target, Method::GET, "/admin/v1/status", None, LOOK_PATIENCE).await
+    /// Asks a replica who it is; the connection takes further questions.
+    pub(crate) async fn greet(&self, target: &Target) -> Result<(Volume, Connection), AdminError> {
+        within(LOOK_PATIENCE, async {
+            let connection = self.connect(target).await?;
+            let volume = connection.send(Method::GET, "/admin/v1/volume", None).await?;
+            Ok((volume, connection))
+        })
+        .await
     }
 
     /// Has a token made with which a mirror of this name may follow, send on what is pushed there, and be handed over to; the
@@ -255,12 +279,18 @@ impl Credentials {
         self.ask(target, Method::POST, &path, Some(json!({ "writes": true })), CHANGE_PATIENCE).await
     }
 
-    /// Has a mirror become home, in this epoch or a later one. It goes on with that when nobody waits for it any more.
+    /// Has a mirror become home, in this epoch or a later one. It goes on with that when nobody waits for it any more, which is
+    /// soon: a look at a registry must not take as long as what is missing.
     pub(crate) async fn promote_region(&self, target: &Target, epoch: u64, force: bool) -> Result<Region, AdminError> {
         let body = json!({ "force": force, "epoch": epoch });
         let promoted: Promoted =
-            self.ask(target, Method::POST, "/admin/v1/promotion", Some(body), CHANGE_PATIENCE).await?;
+            self.ask(target, Method::POST, "/admin/v1/promotion", Some(body), LOOK_PATIENCE).await?;
         Ok(promoted.region)
+    }
+
+    /// How far that is.
+    pub(crate) async fn promotion(&self, target: &Target) -> Result<Promotion, AdminError> {
+        self.ask(target, Method::GET, "/admin/v1/promotion", None, LOOK_PATIENCE).await
     }
 
     /// Lets a replica do it, or its leader.
@@ -285,44 +315,64 @@ impl Credentials {
         body: Option<Value>,
         patience: Duration,
     ) -> Result<T, AdminError> {
-        let asked = timeout(patience, self.send(target, method, path, body)).await;
-        let (is_done, answer) = match asked {
-            Ok(answer) => answer.map_err(|error| AdminError::Silent(error.to_string()))?,
-            Err(_elapsed) => return Err(AdminError::Silent(format!("nothing in {} s", patience.as_secs()))),
-        };
-        if is_done {
-            return serde_json::from_slice(&answer).map_err(|error| AdminError::Silent(error.to_string()));
-        }
-        let problem: BTreeMap<String, String> = serde_json::from_slice(&answer).unwrap_or_default();
-        let field = |name: &str| problem.get(name).cloned().unwrap_or_else(|| "unknown".to_owned());
-        Err(AdminError::Refused { code: field("code"), message: field("message") })
+        within(patience, async { self.connect(target).await?.send(method, path, body).await }).await
     }
 
-    async fn send(
-        &self,
-        target: &Target,
-        method: Method,
-        path: &str,
-        body: Option<Value>,
-    ) -> Result<(bool, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-        let socket = TcpStream::connect(SocketAddr::new(target.address, PEER_PORT)).await?;
-        socket.set_nodelay(true)?;
-        let name = ServerName::try_from(target.host.clone())?;
-        let stream = TlsConnector::from(Arc::clone(&self.0)).connect(name, socket).await?;
-        let (mut requests, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    async fn connect(&self, target: &Target) -> Result<Connection, AdminError> {
+        let socket = TcpStream::connect(SocketAddr::new(target.address, PEER_PORT)).await.map_err(silent)?;
+        socket.set_nodelay(true).map_err(silent)?;
+        let name = ServerName::try_from(target.host.clone()).map_err(silent)?;
+        let stream = TlsConnector::from(Arc::clone(&self.0)).connect(name, socket).await.map_err(silent)?;
+        let (requests, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.map_err(silent)?;
         let mut driver = JoinSet::new();
         driver.spawn(async {
             // How it ended, the request is told.
             let _ = connection.await;
         });
-        let uri = format!("https://{}:{PEER_PORT}{path}", target.host);
-        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
-        let request = Request::builder().method(method).uri(uri).body(Full::new(body))?;
-        let response = requests.send_request(request).await?;
-        let is_done = response.status().is_success();
-        let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?;
-        Ok((is_done, answer.to_bytes()))
+        Ok(Connection { requests, host: target.host.clone(), _driver: driver })
     }
+}
+
+impl Connection {
+    pub(crate) async fn members(&self) -> Result<Members, AdminError> {
+        within(CHANGE_PATIENCE, self.send(Method::GET, "/admin/v1/members", None)).await
+    }
+
+    pub(crate) async fn status(&self) -> Result<Status, AdminError> {
+        within(LOOK_PATIENCE, self.send(Method::GET, "/admin/v1/status", None)).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<T, AdminError> {
+        let uri = format!("https://{}:{PEER_PORT}{path}", self.host);
+        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        let request = Request::builder().method(method).uri(uri).body(Full::new(body)).map_err(silent)?;
+        let response = self.requests.clone().send_request(request).await.map_err(silent)?;
+        let is_done = response.status().is_success();
+        let answer = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        let answer = answer.map_err(|error| AdminError::Silent(error.to_string()))?.to_bytes();
+        if is_done {
+            return serde_json::from_slice(&answer).map_err(silent);
+        }
+        let problem: BTreeMap<String, String> = serde_json::from_slice(&answer).unwrap_or_default();
+        let field = |name: &str| problem.get(name).cloned().unwrap_or_else(|| "unknown".to_owned());
+        Err(AdminError::Refused { code: field("code"), message: field("message") })
+    }
+}
+
+fn silent(error: impl std::error::Error) -> AdminError {
+    AdminError::Silent(error.to_string())
+}
+
+/// What is not answered in time is not answered.
+async fn within<T>(patience: Duration, asked: impl Future<Output = Result<T, AdminError>>) -> Result<T, AdminError> {
+    let nothing = |_elapsed| AdminError::Silent(format!("nothing in {} s", patience.as_secs()));
+    timeout(patience, asked).await.map_err(nothing)?
 }
 
 #[cfg(test)]
@@ -355,6 +405,10 @@ mod tests {
         assert_eq!((&*region.standing, region.is_of_itself()), ("mirror", false));
         let region = golden::<Region>("region-handing-over.json");
         assert_eq!((region.handing_over, region.is_of_itself()), (true, false), "{region:?}");
+        assert_eq!(golden::<Promotion>("promotion-outlook.json"), Promotion::default());
+        let under_way = golden::<Promotion>("promotion-outlook-under-way.json");
+        assert!(under_way.awaits.unwrap().contains("up to its change 300"));
+        assert_eq!(under_way.failure.unwrap().code, "needs_force");
         let region = golden::<Promoted>("promotion.json").region;
         assert_eq!((region.epoch, region.is_of_itself()), (2, true), "{region:?}");
         assert_eq!(
@@ -383,6 +437,7 @@ mod tests {
             "POST /admin/v1/members/{node}/remove",
             "POST /admin/v1/leadership/transfer",
             "POST /admin/v1/mirrors/{name}/token",
+            "GET /admin/v1/promotion",
             "POST /admin/v1/promotion",
         ] {
             assert!(paths.lines().any(|line| line == path), "{path}");

@@ -6,6 +6,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pro
 use kube::{Api, Client};
 use serde_json::Value;
 
+use crate::ahead::{Ahead, Answer};
 use crate::build::{Kind, Object};
 use crate::cache::Cache;
 
@@ -19,6 +20,7 @@ pub(crate) struct Objects<'a> {
     pub namespace: &'a str,
     pub writes: &'a Writes,
     pub cache: &'a Cache,
+    pub ahead: &'a Ahead,
 }
 
 /// Counts what is written, so that a test can end the process between any two writes.
@@ -56,8 +58,16 @@ impl Objects<'_> {
         }
     }
 
-    /// An object as it is.
+    /// An object as it is, or was when this look began.
     pub(crate) async fn get_now(&self, kind: Kind, name: &str) -> Result<Option<Value>, kube::Error> {
+        match self.ahead.take(kind, name) {
+            Some(Answer(found)) => Ok(found),
+            None => self.ask(kind, name).await,
+        }
+    }
+
+    /// Asks the API server for an object.
+    pub(crate) async fn ask(&self, kind: Kind, name: &str) -> Result<Option<Value>, kube::Error> {
         let found = match self.api(kind).get_opt(name).await {
             // Of a kind that the cluster does not have, there is none.
             Err(kube::Error::Api(status)) if status.code == 404 => None,
@@ -80,8 +90,14 @@ impl Objects<'_> {
         }
     }
 
+    /// What was read of an object is so no more.
+    fn changes(&self, kind: Kind, name: &str) {
+        drop(self.ahead.take(kind, name));
+    }
+
     /// Writes an object without looking.
     pub(crate) async fn write(&self, object: &Object) -> Result<Value, kube::Error> {
+        self.changes(object.kind, &object.name);
         let params = PatchParams::apply(MANAGER).force().validation_strict();
         let written = self.api(object.kind).patch(&object.name, &params, &Patch::Apply(&object.value)).await?;
         self.writes.note();
@@ -91,6 +107,7 @@ impl Objects<'_> {
 
     /// Creates an object, unless there is one; and gives the one that there is.
     pub(crate) async fn create(&self, object: &Object) -> Result<Value, kube::Error> {
+        self.changes(object.kind, &object.name);
         let made: Option<DynamicObject> = serde_json::from_value(object.value.clone()).ok();
         let api = self.api(object.kind);
         let params = PostParams { field_manager: Some(MANAGER.to_owned()), ..PostParams::default() };
@@ -117,6 +134,7 @@ impl Objects<'_> {
         {
             return Ok(());
         }
+        self.changes(object.kind, &object.name);
         let patch = serde_json::json!({ "metadata": { "ownerReferences": wanted } });
         let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         self.api(object.kind).patch(&object.name, &params, &Patch::Merge(&patch)).await?;
@@ -126,6 +144,7 @@ impl Objects<'_> {
 
     /// Deletes an object, if there is one. What it owns stays.
     pub(crate) async fn delete(&self, kind: Kind, name: &str) -> Result<(), kube::Error> {
+        self.changes(kind, name);
         let params = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
         match self.api(kind).delete(name, &params).await {
             Ok(_) => {

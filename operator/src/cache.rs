@@ -2,7 +2,8 @@
 //! each of them each time is most of what an operator would ask.
 //!
 //! What is here may be a moment old. So it is for what may be written once too often or a moment late, and not for what decides:
-//! the StatefulSet, pods, volumes, the disruption budget, Secrets and the note of the beginning are asked for.
+//! the StatefulSet, pods, volumes, the disruption budget, Secrets and the note of the beginning are asked for. Pods and volumes of
+//! a registry for which there was nothing to do may be a moment old, too, until there is.
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  a Registry or something of its changes, or a while has passed
+//!    foresee      what is asked for in any case, all at once   (client)
 //!    dereference  what its spec names: credentials            (client)
 //!    validate     Wish, or a condition that says what is wrong
 //!    build        the objects                                  (no client, cannot fail)
@@ -19,6 +20,7 @@ mod dereference;
 mod drain;
 mod errand;
 mod expose;
+mod foresight;
 mod frontends;
 mod join;
 mod lag;

@@ -9,6 +9,7 @@
 //! It keeps nothing to itself: killed between any two requests, the next one goes on from what is there.
 
 mod admin;
+mod ahead;
 mod ambient;
 mod apply;
 mod build;

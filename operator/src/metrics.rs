@@ -2,6 +2,10 @@
 
 use prometheus::{Encoder as _, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+/// The bounds between which looks are counted, in seconds: close to each other around the 100 ms that one may take, and up to a
+/// look at replicas that are asked to do something and do not answer.
+const LOOKS: [f64; 15] = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.5, 1.0, 5.0, 20.0];
+
 /// All of them.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -20,10 +24,13 @@ impl Metrics {
             Opts::new("roadstead_operator_reconciles_total", "Looks at a Registry, by how they ended"),
             &["result"],
         )?;
-        let reconcile_seconds = Histogram::with_opts(HistogramOpts::new(
-            "roadstead_operator_reconcile_seconds",
-            "How long a look at a Registry took",
-        ))?;
+        let reconcile_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "roadstead_operator_reconcile_seconds",
+                "How long a look at a Registry took, in seconds",
+            )
+            .buckets(LOOKS.to_vec()),
+        )?;
         let steps = IntCounterVec::new(
             Opts::new(
                 "roadstead_operator_steps_total",
@@ -68,6 +75,16 @@ fn resident(status: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looks_are_counted_up_to_the_longest_that_they_are_to_take() {
+        let metrics = Metrics::new().unwrap();
+        metrics.reconcile_seconds.observe(0.1);
+        metrics.reconcile_seconds.observe(0.101);
+        let text = String::from_utf8(metrics.text()).unwrap();
+        let within = r#"roadstead_operator_reconcile_seconds_bucket{le="0.1"} 1"#;
+        assert!(text.lines().any(|line| line == within), "{text}");
+    }
 
     #[test]
     fn the_memory_of_the_process_is_told() {

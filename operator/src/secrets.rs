@@ -149,12 +149,17 @@ fn rewritten(wish: &Wish, leaf: &Leaf<'_>, present: &Value, bundle: &str, announ
     Object::owned(Kind::Secret, wish, &leaf.name, content)
 }
 
-/// What a Secret has under a key.
+/// What a Secret has under a key, as text.
 pub(crate) fn decoded(secret: &Value, key: &str) -> Option<String> {
-    let Some(encoded) = secret["data"][key].as_str() else {
-        return secret["stringData"][key].as_str().map(str::to_owned);
-    };
-    String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
+    String::from_utf8(content(secret, key)?).ok()
+}
+
+/// What a Secret has under a key.
+pub(crate) fn content(secret: &Value, key: &str) -> Option<Vec<u8>> {
+    match secret["data"][key].as_str() {
+        Some(encoded) => STANDARD.decode(encoded).ok(),
+        None => secret["stringData"][key].as_str().map(|text| text.as_bytes().to_vec()),
+    }
 }
 
 /// A certificate that is to be there.

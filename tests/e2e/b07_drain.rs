@@ -4,7 +4,7 @@ use roadstead_cluster::Site;
 use crate::ledger::Ledger;
 use crate::registry::Registry;
 use crate::stopwatch::{Stopwatch, report};
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 #[tokio::test]
 #[ignore = "make e2e"]
@@ -53,8 +53,8 @@ async fn both(world: &World, registry: &Registry<'_>, first: u8, second: u8) -> 
 
 /// The volumes of replicas are on their nodes, so that a replica waits for its node to come back.
 async fn drain(world: &World, node: u8) -> Result<()> {
-    let drain =
-        world.cluster.kubectl()?.args("drain --ignore-daemonsets --delete-emptydir-data --force --timeout=150s");
+    let within = format!("--timeout={}s", PATIENCE.as_secs());
+    let drain = world.cluster.kubectl()?.args("drain --ignore-daemonsets --delete-emptydir-data --force").arg(within);
     drain.arg(Site::node_name(node)).output().await.map(drop)
 }
 

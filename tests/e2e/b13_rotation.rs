@@ -77,7 +77,7 @@ async fn peer_ca(world: &World, registry: &Registry<'_>) -> Result<()> {
         ensure!(status.is_ready() && status.voters() == "3/3", "the quorum suffers: {}", status.0["status"]);
     }
     ensure!(most == 2, "there was no time in which both were trusted");
-    registry.event("RotatingCA").await.map(drop)
+    registry.event_saying("RotatingCA", "the former one is trusted no more").await
 }
 
 /// Deletes the CA for clients, and waits until all who trust the new one alone are served: by itself, once clients could read of
@@ -109,7 +109,11 @@ async fn serving_ca(world: &World, registry: &Registry<'_>) -> Result<()> {
         }
         Ok(())
     })
-    .await
+    .await?;
+    for stage in ["clients are told of another CA", "the certificate for clients is one of the new CA"] {
+        registry.event_saying("RotatingCA", stage).await?;
+    }
+    Ok(())
 }
 
 async fn push_credential(world: &World, registry: &Registry<'_>) -> Result<()> {

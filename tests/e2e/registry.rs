@@ -132,6 +132,20 @@ impl<'a> Registry<'a> {
         .await
     }
 
+    /// Waits for an Event of this reason about it that says this.
+    pub(crate) async fn event_saying(&self, reason: &str, said: &str) -> Result<()> {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", self.namespace);
+        until(&format!("{}/{} has an Event {reason}: {said}", self.namespace, self.name), PATIENCE, async || {
+            let events = self.world.cluster.api().list(&path).await?;
+            let of_it =
+                events.iter().filter(|event| event["reason"] == reason && event["regarding"]["name"] == self.name);
+            let told: Vec<&str> = of_it.filter_map(|event| event["note"].as_str()).collect();
+            ensure!(told.iter().any(|note| note.contains(said)), "there are {told:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// The address that pods and nodes reach it by.
     pub(crate) async fn address(&self) -> Result<String> {
         let path = format!("/api/v1/namespaces/{}/services/{}", self.namespace, self.name);

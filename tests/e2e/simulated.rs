@@ -32,8 +32,8 @@ pub(crate) const NODE_LABEL: &str = "roadstead.dev/simulated";
 /// Where replicas answer the operator.
 const PEER_PORT: u16 = 5001;
 
-/// How often it is looked for pods that are new.
-const LOOK: Duration = Duration::from_millis(250);
+/// How often it is looked for pods that are new: a list of all pods each time, beside what is measured.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The replicas of all Registries of a namespace, without their processes. Their pods and volumes are objects of the API server
 /// that find no node. To the operator they run: their status says so, with the hub's address, where this answers its admin

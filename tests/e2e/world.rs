@@ -34,7 +34,7 @@ impl World {
     pub(crate) async fn install_operator(&self, tag: &str) -> Result<()> {
         self.helm("upgrade --install roadstead")?
             .arg(repository_root().join("charts/roadstead"))
-            .args("--namespace roadstead --create-namespace --wait --timeout 3m")
+            .args("--namespace roadstead --create-namespace --wait --timeout 5m")
             .args("--set image.repository=lab.local/roadstead --set image.pullPolicy=Never")
             .args(&format!("--set image.tag={tag}"))
             .output()
@@ -69,6 +69,9 @@ impl World {
     pub(crate) async fn remove_namespace(&self, name: &str) -> Result<()> {
         let path = format!("/api/v1/namespaces/{name}");
         self.cluster.api().delete(&path).await?;
+        // Nobody is served by them any more, so that they need not end in order.
+        let at_once = json!({"gracePeriodSeconds": 0});
+        self.cluster.api().delete_with(&format!("{path}/pods"), &at_once).await?;
         let ended = async || {
             let pods = self.cluster.api().list(&format!("{path}/pods")).await?;
             ensure!(pods.is_empty(), "there are {} pods", pods.len());

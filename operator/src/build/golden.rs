@@ -44,12 +44,14 @@ fn home() -> Wish {
         "region": "eu",
         "storage": { "s3": { "bucket": "images", "region": "eu-central-1" } },
         "auth": { "anonymous": "Pull" },
+        "backup": { "interval": "6h", "retention": "168h" },
         "mirrors": [
             {
                 "name": "us", "region": "us-east", "replicas": 1,
                 "storage": { "s3": { "bucket": "images-us", "region": "us-east-1" } },
                 "placement": { "nodeSelector": { "topology.kubernetes.io/region": "us-east" } },
                 "expose": { "service": { "type": "LoadBalancer" } },
+                "backup": { "retention": "48h" },
             },
             { "name": "asia", "remote": true, "homeEndpoint": "https://registry.example.com:5000/" },
         ],

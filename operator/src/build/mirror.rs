@@ -76,6 +76,8 @@ pub(crate) fn mirror(wish: &Wish, mirror: &Mirror) -> Object {
         ("expose", json!(mirror.expose)),
         ("pod", json!(mirror.placement)),
         ("topology", json!(home.topology)),
+        // Not home's: what a mirror has comes from there.
+        ("backup", json!(mirror.backup)),
     ];
     for (field, value) in optional.into_iter().filter(|(_, value)| !value.is_null() && *value != json!([])) {
         merge(&mut spec, json!({ field: value }));

@@ -19,7 +19,12 @@ pub(super) fn add(status: &mut RegistryStatus, registry: &Registry, sight: Optio
     let former = before.conditions.iter().find(|former| former.type_ == BACKED_UP);
     match (sight.and_then(|sight| sight.backup.as_ref()), former) {
         (Some(backup), _) => {
-            status.conditions.push(condition(&before, BACKED_UP, finding(backup), registry.metadata.generation));
+            status.conditions.push(condition(
+                &before,
+                BACKED_UP,
+                finding(backup, status.upstream.is_some()),
+                registry.metadata.generation,
+            ));
             let snapshot = backup.snapshot.as_ref();
             status.backup = snapshot.map(|taken| BackupStatus {
                 sequence: i64::try_from(taken.sequence).unwrap_or(i64::MAX),
@@ -38,7 +43,8 @@ pub(super) fn add(status: &mut RegistryStatus, registry: &Registry, sight: Optio
     }
 }
 
-fn finding(backup: &Backup) -> Finding {
+/// What is said of it: a mirror has a backup of its own, of what it has received.
+fn finding(backup: &Backup, is_mirror: bool) -> Finding {
     if backup.lag_seconds > MOST_LAG_SECONDS {
         let message = format!(
             "changes have been waiting for more than {MOST_LAG_SECONDS} s to be written to the bucket: a restore would lack them; \
@@ -53,7 +59,12 @@ fn finding(backup: &Backup) -> Finding {
                 .to_owned();
         return Finding { status: "False", reason: "SnapshotFailed", message };
     }
-    let message = "every change is in the bucket within a second".to_owned();
+    let message = if is_mirror {
+        "what this mirror has received is in its own bucket within a second"
+    } else {
+        "every change is in the bucket within a second"
+    };
+    let message = message.to_owned();
     Finding { status: "True", reason: "Shipping", message }
 }
 

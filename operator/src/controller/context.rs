@@ -70,6 +70,7 @@ pub(crate) struct Context {
 struct Known {
     failures: u32,
     waits: u32,
+    is_settled: bool,
     told: Option<(String, String)>,
     warned: Option<String>,
     credentials: Option<(String, Credentials)>,
@@ -135,6 +136,7 @@ impl Context {
     pub(super) fn pause_after_failure(&self, registry: &Registry) -> Duration {
         let failures = self.with(registry, |known| {
             known.failures = known.failures.saturating_add(1);
+            known.is_settled = false;
             known.failures
         });
         FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
@@ -152,6 +154,15 @@ impl Context {
     /// Something was done.
     pub(super) fn went_on(&self, registry: &Registry) {
         self.with(registry, |known| (known.failures, known.waits) = (0, 0));
+    }
+
+    /// Whether there was nothing to do when it was looked at last.
+    pub(super) fn is_settled(&self, registry: &Registry) -> bool {
+        self.with(registry, |known| known.is_settled)
+    }
+
+    pub(super) fn keep_settled(&self, registry: &Registry, is_settled: bool) {
+        self.with(registry, |known| known.is_settled = is_settled);
     }
 
     /// The credentials that were made of the same a while ago.

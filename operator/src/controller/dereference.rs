@@ -1,12 +1,12 @@
 //! Finds what a Registry names, and checks it.
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
 use roadstead_crds::Registry;
 use serde_json::json;
 
 use super::join;
-use crate::build::{CREDENTIALS, Wish, short_hash};
+use crate::apply::Objects;
+use crate::build::{CREDENTIALS, Kind, Wish, short_hash};
+use crate::secrets::content;
 
 /// Why a Registry cannot be what it is to be. People have to change something.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,31 +59,28 @@ impl Invalid {
 
 /// Finds and checks.
 pub(super) async fn dereference(
-    client: &Client,
+    objects: &Objects<'_>,
     registry: &Registry,
     default_image: &str,
 ) -> Result<Result<Wish, Invalid>, kube::Error> {
-    let namespace = registry.metadata.namespace.clone().unwrap_or_default();
     let s3 = &registry.spec.storage.s3;
     let credentials = match &s3.credentials_secret_ref {
         None => None,
-        Some(named) => {
-            match hash(client, &namespace, &named.name, "storage.s3.credentialsSecretRef", CREDENTIALS).await? {
-                Ok(hash) => Some(hash),
-                Err(invalid) => return Ok(Err(invalid)),
-            }
-        }
+        Some(named) => match hash(objects, &named.name, "storage.s3.credentialsSecretRef", CREDENTIALS).await? {
+            Ok(hash) => Some(hash),
+            Err(invalid) => return Ok(Err(invalid)),
+        },
     };
     if let Some(named) = &registry.spec.tls.secret_ref {
         // A renewed certificate is used without a restart, so that its hash does not matter.
-        let found = hash(client, &namespace, &named.name, "tls.secretRef", ["tls.crt", "tls.key"]).await?;
+        let found = hash(objects, &named.name, "tls.secretRef", ["tls.crt", "tls.key"]).await?;
         if let Err(invalid) = found {
             return Ok(Err(invalid));
         }
     }
     let upstream = match &registry.spec.upstream {
         None => None,
-        Some(upstream) => match join::dereference(client, &namespace, upstream).await? {
+        Some(upstream) => match join::dereference(objects, upstream).await? {
             Ok(found) => Some(found),
             Err(invalid) => return Ok(Err(invalid)),
         },
@@ -93,7 +90,7 @@ pub(super) async fn dereference(
     let image = registry.spec.image.clone().unwrap_or_else(|| pinned.clone());
     Ok(Ok(Wish {
         name: registry.metadata.name.clone().unwrap_or_default(),
-        namespace,
+        namespace: objects.namespace.to_owned(),
         uid: registry.metadata.uid.clone().unwrap_or_default(),
         spec: registry.spec.clone(),
         image,
@@ -105,21 +102,18 @@ pub(super) async fn dereference(
 
 /// A hash of these keys of a Secret.
 async fn hash(
-    client: &Client,
-    namespace: &str,
+    objects: &Objects<'_>,
     name: &str,
     field: &'static str,
     keys: [&'static str; 2],
 ) -> Result<Result<String, Invalid>, kube::Error> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let Some(secret) = secrets.get_opt(name).await? else {
+    let Some(secret) = objects.get(Kind::Secret, name).await? else {
         return Ok(Err(Invalid::NoSecret { name: name.to_owned(), field }));
     };
-    let data = secret.data.unwrap_or_default();
     let mut values = Vec::new();
     for key in keys {
-        match data.get(key) {
-            Some(value) => values.push(hex::encode(&value.0)),
+        match content(&secret, key) {
+            Some(value) => values.push(hex::encode(value)),
             None => return Ok(Err(Invalid::NoKey { name: name.to_owned(), key, field })),
         }
     }

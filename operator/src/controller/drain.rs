@@ -1,5 +1,6 @@
 //! Drains that wait for a replica to serve again: whoever drains is told by nobody else why.
 
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client};
 use serde_json::Value;
@@ -23,9 +24,14 @@ pub(super) async fn held_up(
     let away = sight.observed.pods.iter().filter(|(ordinal, _)| !serves(ordinal));
     let away: Vec<String> = away.map(|(ordinal, _)| pod_name(registry, *ordinal)).collect();
     let nodes: Api<Node> = Api::all(client.clone());
-    for (_, pod) in sight.pods.iter().filter(|(ordinal, _)| serves(ordinal)) {
-        let Some(name) = &pod.node else { continue };
-        let Some(node) = allowed(nodes.get_opt(name).await)?.flatten() else { continue };
+    let serving = sight.pods.iter().filter(|(ordinal, _)| serves(ordinal));
+    let placed = serving.filter_map(|(_, pod)| Some((pod, pod.node.as_ref()?)));
+    let looked = placed.map(async |(pod, name)| {
+        let node = allowed(nodes.get_opt(name).await)?.flatten();
+        Ok::<_, kube::Error>((pod, name, node))
+    });
+    for (pod, name, node) in try_join_all(looked).await? {
+        let Some(node) = node else { continue };
         if node.spec.and_then(|spec| spec.unschedulable) == Some(true) {
             let until = match &*away {
                 [] => "the disruption budget allows it".to_owned(),

@@ -1,11 +1,11 @@
 //! Finds what a mirror's join Secret says.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client};
 use roadstead_crds::Upstream;
 
 use super::dereference::Invalid;
-use crate::build::UpstreamWish;
+use crate::apply::Objects;
+use crate::build::{Kind, UpstreamWish};
+use crate::secrets::{content, decoded};
 
 /// Where people wrote the Secret's name.
 const SECRET: &str = "upstream.credentialsSecretRef";
@@ -15,25 +15,21 @@ const CONFIG_MAP: &str = "upstream.caConfigMapRef";
 
 /// Finds and checks.
 pub(super) async fn dereference(
-    client: &Client,
-    namespace: &str,
+    objects: &Objects<'_>,
     upstream: &Upstream,
 ) -> Result<Result<UpstreamWish, Invalid>, kube::Error> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let name = &upstream.credentials_secret_ref.name;
-    let Some(secret) = secrets.get_opt(name).await? else {
+    let Some(secret) = objects.get(Kind::Secret, name).await? else {
         return Ok(Err(Invalid::NoSecret { name: name.clone(), field: SECRET }));
     };
     if let Some(named) = &upstream.ca_config_map_ref {
-        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let found = maps.get_opt(&named.name).await?;
-        if !found.is_some_and(|map| map.data.is_some_and(|data| data.contains_key("ca.crt"))) {
+        let map = objects.get_now(Kind::ConfigMap, &named.name).await?;
+        if !map.is_some_and(|map| map["data"]["ca.crt"].is_string()) {
             return Ok(Err(Invalid::NoAuthority { name: named.name.clone(), field: CONFIG_MAP }));
         }
     }
-    let data = secret.data.unwrap_or_default();
-    let text = |key: &str| data.get(key).and_then(|value| std::str::from_utf8(&value.0).ok()).map(str::trim);
-    Ok(check(upstream, text("endpoint"), |key| data.contains_key(key)))
+    let endpoint = decoded(&secret, "endpoint");
+    Ok(check(upstream, endpoint.as_deref().map(str::trim), |key| content(&secret, key).is_some()))
 }
 
 /// What was found, if a mirror can be made of it.

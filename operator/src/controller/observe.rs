@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
-use futures_util::future::{join, join_all};
+use futures_util::future::{join_all, join3, try_join, try_join_all};
 use futures_util::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod as KubernetesPod};
 use kube::api::ListParams;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::loss::{Loss, loss};
 use super::status::labels;
 use super::trouble::{Trouble, trouble};
-use crate::admin::{Backup, Credentials, Following, Members, Region, Status, Target};
+use crate::admin::{Backup, Connection, Credentials, Following, Members, Region, Status, Target};
 use crate::ambient;
 use crate::build::{ERRAND, INPUTS, Part, Wish, peer_name, pod_name, volume_name};
 use crate::plan::{Begun, Frontend, Frontends, Group, Member, Observed, Pod, Voice};
@@ -79,11 +79,14 @@ pub(super) struct SeenPod {
 impl Sight {
     /// Where a node runs, or any other member, which passes on what is asked of it.
     pub(super) fn member_target(&self, preferred: Option<u64>) -> Option<&Target> {
+        self.pods.get(&self.member(preferred)?)?.target.as_ref()
+    }
+
+    /// The ordinal of a node, or of any other member.
+    fn member(&self, preferred: Option<u64>) -> Option<u32> {
         let at = |wanted: Option<u64>| {
             self.observed.pods.iter().find_map(|(ordinal, pod)| match pod.voice {
-                Voice::Member { node, .. } if wanted.is_none_or(|wanted| wanted == node) => {
-                    self.pods.get(ordinal)?.target.as_ref()
-                }
+                Voice::Member { node, .. } if wanted.is_none_or(|wanted| wanted == node) => Some(*ordinal),
                 _ => None,
             })
         };
@@ -105,59 +108,97 @@ impl Sight {
         let Pod { is_ready, is_down, is_terminating, is_outdated, .. } = see(wish, pod, voice);
         let is_stranded = is_removed(pod, is_down);
         self.frontends.pods.insert(ordinal, Frontend { voice, is_ready, is_terminating, is_outdated, is_stranded });
-        let name = pod.metadata.name.clone().unwrap_or_default();
         self.frontend_trouble = self.frontend_trouble.take().or_else(|| trouble(pod, None, now));
-        let (uid, node) =
-            (pod.metadata.uid.clone().unwrap_or_default(), pod.spec.as_ref().and_then(|spec| spec.node_name.clone()));
-        let (node_address, target) = (node_address(pod), target(wish, Part::Frontend, pod));
-        self.frontend_pods.insert(ordinal, SeenPod { name, uid, node, node_address, target });
+        self.frontend_pods.insert(ordinal, seen_pod(wish, Part::Frontend, pod));
     }
+
+    /// Asks those who answered for what they know of each other, and the one who leads for what it says of itself.
+    async fn hear(&mut self, wish: &Wish, connections: &BTreeMap<u32, Connection>) {
+        let answers = ask_members(connections).await;
+        self.members = answers.iter().find(|members| members.leader.is_some()).or(answers.first()).cloned();
+        self.observed.group = self.members.as_ref().and_then(|members| group(wish, members));
+        self.frontends.learners = self.members.iter().flat_map(|members| frontend_learners(wish, members)).collect();
+        if !self.observed.group.as_ref().is_some_and(Group::has_quorum) {
+            self.loss = loss(wish, &self.observed, &answers);
+        }
+        let leader = self.member(self.observed.group.as_ref().map(|group| group.leader));
+        if let Some(connection) = leader.and_then(|ordinal| connections.get(&ordinal))
+            && let Ok(status) = connection.status().await
+        {
+            self.add_status(status);
+        }
+    }
+}
+
+/// The pods and volumes of a registry, as the API server lists them.
+pub(super) struct Listed {
+    pods: Vec<KubernetesPod>,
+    claims: Vec<PersistentVolumeClaim>,
+}
+
+/// How new what is listed has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// As it is. The API server has to hear from its store first, for which it takes up to a tenth of a second.
+    Now,
+    /// As the API server has it at hand: that is as old as a watch, or older.
+    AtHand,
+}
+
+/// Lists them.
+pub(super) async fn list(
+    client: &Client,
+    namespace: &str,
+    registry: &str,
+    freshness: Freshness,
+) -> Result<Listed, kube::Error> {
+    let listed = match freshness {
+        Freshness::Now => ListParams::default(),
+        Freshness::AtHand => ListParams::default().match_any(),
+    };
+    let replicas = listed.clone().labels(&labels(&Part::Voter.selector(registry)));
+    let all = listed
+        .labels(&format!("app.kubernetes.io/instance={registry},app.kubernetes.io/managed-by=roadstead-operator"));
+    let pods: Api<KubernetesPod> = Api::namespaced(client.clone(), namespace);
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let (pods, claims) = try_join(pods.list(&all), claims.list(&replicas)).await?;
+    Ok(Listed { pods: pods.items, claims: claims.items })
 }
 
 /// Looks. What does not answer is seen as silent.
 pub(super) async fn look(
     client: &Client,
     wish: &Wish,
+    listed: Listed,
     stateful_set: Option<&Value>,
     begun: Option<Begun>,
     credentials: &Credentials,
 ) -> Result<Sight, kube::Error> {
-    let listed = ListParams::default().labels(&labels(&Part::Voter.selector(&wish.name)));
-    let pods: Api<KubernetesPod> = Api::namespaced(client.clone(), &wish.namespace);
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &wish.namespace);
-    let all = ListParams::default()
-        .labels(&format!("app.kubernetes.io/instance={},app.kubernetes.io/managed-by=roadstead-operator", wish.name));
-    let (mut errands, pods): (Vec<_>, Vec<_>) = pods.list(&all).await?.items.into_iter().partition(is_errand);
-    let claims = claims.list(&listed).await?.items;
-
+    let (mut errands, pods): (Vec<_>, Vec<_>) = listed.pods.into_iter().partition(is_errand);
+    let claims = listed.claims;
     let of = |part| pods.iter().filter_map(move |pod| Some((ordinal(wish, part, pod)?, pod))).collect::<Vec<_>>();
     let (looked, frontends) = (of(Part::Voter), of(Part::Frontend));
+    let claim_of = |ordinal| {
+        let name = volume_name(&wish.name, ordinal);
+        claims.iter().find(|claim| claim.metadata.name.as_ref() == Some(&name))
+    };
     let voices = join_all(looked.iter().map(async |(_, pod)| voice(wish, Part::Voter, pod, credentials).await));
     let others = join_all(frontends.iter().map(async |(_, pod)| voice(wish, Part::Frontend, pod, credentials).await));
-    let (voices, others) = join(voices, others).await;
-    let mut sight = Sight { claims, errand: errands.pop(), ..Sight::default() };
+    let left = looked.iter().map(async |(ordinal, pod)| is_left_behind(client, pod, claim_of(*ordinal)).await);
+    let (voices, others, left) = join3(voices, others, try_join_all(left)).await;
+    let mut sight = Sight { errand: errands.pop(), ..Sight::default() };
+    let mut connections = BTreeMap::new();
     let now = ambient::now();
     sight.errand_trouble = sight.errand.as_ref().and_then(|pod| trouble(pod, None, now));
-    for ((ordinal, pod), voice) in looked.into_iter().zip(voices) {
-        let claim =
-            sight.claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(&volume_name(&wish.name, ordinal)));
+    for (((ordinal, pod), (voice, connection)), is_left_behind) in looked.iter().copied().zip(voices).zip(left?) {
         let mut seen = see(wish, pod, voice);
-        seen.is_stranded = is_removed(pod, seen.is_down) || is_left_behind(client, pod, claim).await?;
-        sight.troubles.extend(trouble(pod, claim, now).map(|trouble| (ordinal, trouble)));
+        seen.is_stranded = is_removed(pod, seen.is_down) || is_left_behind;
+        sight.troubles.extend(trouble(pod, claim_of(ordinal), now).map(|trouble| (ordinal, trouble)));
         sight.observed.pods.insert(ordinal, seen);
-        let (name, uid) = (pod.metadata.name.clone().unwrap_or_default(), pod.metadata.uid.clone().unwrap_or_default());
-        sight.pods.insert(
-            ordinal,
-            SeenPod {
-                name,
-                uid,
-                node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
-                node_address: node_address(pod),
-                target: target(wish, Part::Voter, pod),
-            },
-        );
+        sight.pods.insert(ordinal, seen_pod(wish, Part::Voter, pod));
+        connections.extend(connection.map(|connection| (ordinal, connection)));
     }
-    for ((ordinal, pod), voice) in frontends.into_iter().zip(others) {
+    for ((ordinal, pod), (voice, _)) in frontends.into_iter().zip(others) {
         sight.add_frontend(wish, ordinal, pod, voice, now);
     }
     let set = stateful_set.and_then(|set| set.pointer("/spec/replicas")?.as_u64()).and_then(|set| set.try_into().ok());
@@ -169,20 +210,20 @@ pub(super) async fn look(
         (0..64).find(|ordinal| volume_name(&wish.name, *ordinal) == name)
     };
     let stays = |claim: &&PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_none();
-    sight.observed.volumes = sight.claims.iter().filter(stays).filter_map(named).collect::<BTreeSet<u32>>();
-    let answers = ask_members(&sight, credentials).await;
-    sight.members = answers.iter().find(|members| members.leader.is_some()).or(answers.first()).cloned();
-    sight.observed.group = sight.members.as_ref().and_then(|members| group(wish, members));
-    sight.frontends.learners = sight.members.iter().flat_map(|members| frontend_learners(wish, members)).collect();
-    if !sight.observed.group.as_ref().is_some_and(Group::has_quorum) {
-        sight.loss = loss(wish, &sight.observed, &answers);
-    }
-    if let Some(target) = sight.member_target(sight.observed.group.as_ref().map(|group| group.leader))
-        && let Ok(status) = credentials.status(target).await
-    {
-        sight.add_status(status);
-    }
+    sight.observed.volumes = claims.iter().filter(stays).filter_map(named).collect::<BTreeSet<u32>>();
+    sight.claims = claims;
+    sight.hear(wish, &connections).await;
     Ok(sight)
+}
+
+fn seen_pod(wish: &Wish, part: Part, pod: &KubernetesPod) -> SeenPod {
+    SeenPod {
+        name: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        node_address: node_address(pod),
+        target: target(wish, part, pod),
+    }
 }
 
 /// The ordinal of a pod of the StatefulSet, if it is one.
@@ -201,16 +242,17 @@ fn target(wish: &Wish, part: Part, pod: &KubernetesPod) -> Option<Target> {
     Some(Target { address, host: peer_name(wish, part, pod.metadata.name.as_deref()?) })
 }
 
-async fn voice(wish: &Wish, part: Part, pod: &KubernetesPod, credentials: &Credentials) -> Voice {
-    let Some(target) = target(wish, part, pod).filter(|_| !is_down(pod)) else { return Voice::Silent };
-    match credentials.volume(&target).await {
-        Ok(answer) => match (answer.cluster, answer.node) {
-            (Some(cluster), Some(node)) => Voice::Member { cluster, node },
-            _ => Voice::Blank { volume: answer.volume },
+/// What a replica says that it is, and the connection to it, which has more to carry.
+async fn voice(wish: &Wish, part: Part, pod: &KubernetesPod, credentials: &Credentials) -> (Voice, Option<Connection>) {
+    let Some(target) = target(wish, part, pod).filter(|_| !is_down(pod)) else { return (Voice::Silent, None) };
+    match credentials.greet(&target).await {
+        Ok((answer, connection)) => match (answer.cluster, answer.node) {
+            (Some(cluster), Some(node)) => (Voice::Member { cluster, node }, Some(connection)),
+            _ => (Voice::Blank { volume: answer.volume }, None),
         },
         Err(error) => {
             tracing::debug!(pod = pod.metadata.name, reason = %error, "a replica does not answer: {error}");
-            Voice::Silent
+            (Voice::Silent, None)
         }
     }
 }
@@ -290,12 +332,8 @@ fn is_errand(pod: &KubernetesPod) -> bool {
 }
 
 /// The members, by whoever knows their leader first; by everybody who answers, if nobody does.
-async fn ask_members(sight: &Sight, credentials: &Credentials) -> Vec<Members> {
-    let is_member =
-        |ordinal: &u32| matches!(sight.observed.pods.get(ordinal).map(|pod| pod.voice), Some(Voice::Member { .. }));
-    let targets =
-        sight.pods.iter().filter(|(ordinal, _)| is_member(ordinal)).filter_map(|(_, pod)| pod.target.as_ref());
-    let mut asked: FuturesUnordered<_> = targets.map(|target| credentials.members(target)).collect();
+async fn ask_members(connections: &BTreeMap<u32, Connection>) -> Vec<Members> {
+    let mut asked: FuturesUnordered<_> = connections.values().map(Connection::members).collect();
     let mut leaderless = Vec::new();
     while let Some(answer) = asked.next().await {
         match answer {
@@ -340,7 +378,7 @@ fn group(wish: &Wish, members: &Members) -> Option<Group> {
 }
 
 /// What is noted of the beginning.
-pub(super) fn begun(noted: &Value) -> Option<Begun> {
-    let field = |name: &str| noted["data"][name].as_str()?.parse::<Uuid>().ok();
+pub(super) fn noted(note: &Value) -> Option<Begun> {
+    let field = |name: &str| note["data"][name].as_str()?.parse::<Uuid>().ok();
     Some(Begun { cluster: field("cluster")?, volume: field("volume")? })
 }

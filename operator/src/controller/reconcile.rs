@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{join, try_join_all};
 use kube::runtime::controller::Action;
 use roadstead_crds::{Registry, RegistryStatus};
 use serde_json::Value;
@@ -14,14 +15,17 @@ use super::dereference::{Invalid, dereference};
 use super::drain;
 use super::errand;
 use super::expose::expose;
+use super::foresight::foreseen;
 use super::frontends::keep_frontends;
 use super::mirrors::Homeland;
 use super::node_port;
-use super::observe::{Sight, begun, look};
+use super::observe::{Freshness, Sight, list, look, noted};
 use super::regions;
-use super::secure::{rotate, secure};
+use super::secure::{Secured, rotate, secure};
 use super::status::{self, Said};
 use super::topology;
+use crate::ahead::Ahead;
+use crate::ambient;
 use crate::apply::{Objects, is_within, quantity};
 use crate::build::{self, Kind, Object, Wish};
 use crate::certificates::CertificateError;
@@ -82,9 +86,13 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
         return Ok(Action::await_change());
     }
     let namespace = registry.metadata.namespace.clone().unwrap_or_default();
-    let Context { client, writes, cache, .. } = context;
-    let objects = Objects { client, namespace: &namespace, writes, cache };
-    let wish = match dereference(&context.client, registry, &context.image).await? {
+    let (Context { client, writes, cache, .. }, ahead) = (context, Ahead::default());
+    let objects = Objects { client, namespace: &namespace, writes, cache, ahead: &ahead };
+    let name = registry.metadata.name.as_deref().unwrap_or_default();
+    let freshness = if context.is_settled(registry) { Freshness::AtHand } else { Freshness::Now };
+    let listing = list(client, &namespace, name, freshness);
+    let ((), listed) = join(Ahead::read(&objects, foreseen(registry)), listing).await;
+    let wish = match dereference(&objects, registry, &context.image).await? {
         Ok(wish) => wish,
         Err(invalid) => return refuse(registry, context, &objects, &invalid).await,
     };
@@ -98,7 +106,13 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
         objects.adopt(&any_note(&wish), note).await?;
     }
     let set = objects.get(Kind::StatefulSet, &wish.name).await?;
-    let sight = look(&context.client, &wish, set.as_ref(), note.as_ref().and_then(begun), &secured.credentials).await?;
+    let begun = note.as_ref().and_then(noted);
+    let mut sight = look(client, &wish, listed?, set.as_ref(), begun, &secured.credentials).await?;
+    if freshness == Freshness::AtHand && !is_still(&wish, &secured, &sight) {
+        // Nothing is done by what may be old.
+        let listed = list(client, &namespace, name, Freshness::Now).await?;
+        sight = look(client, &wish, listed, set.as_ref(), begun, &secured.credentials).await?;
+    }
     let plan = plan(&sight.observed);
     let mut said = Said { plan, refused: None, invalid: None, errand: None, hindrance: None, tends: false };
     if !is_paused {
@@ -132,15 +146,21 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
     topology::keep(&mut told, context, registry, sight, credentials).await;
     let begun = sight.observed.begun.map(|begun| begun.cluster.to_string());
     publish(registry, context, objects, told, begun.as_deref()).await?;
+    context.keep_settled(registry, !is_paused && is_still(wish, &secured, sight));
     Ok(Action::requeue(pause(registry, context, &said)))
 }
 
-/// Makes what does not depend on the replicas; gives the Service as it is.
+/// Whether there is nothing to do for the pods and volumes of a registry.
+fn is_still(wish: &Wish, secured: &Secured, sight: &Sight) -> bool {
+    let frontends = &sight.frontends;
+    let has_frontends = wish.frontends() > 0 || !frontends.pods.is_empty() || !frontends.learners.is_empty();
+    plan(&sight.observed) == Plan::Done && sight.errand.is_none() && !secured.is_rotating() && !has_frontends
+}
+
+/// Makes what does not depend on the replicas, nor on each other; gives the Service as it is.
 async fn prepare(objects: &Objects<'_>, wish: &Wish, is_paused: bool) -> Result<Value, kube::Error> {
     if !is_paused {
-        for object in build::objects(wish) {
-            objects.apply(&object).await?;
-        }
+        try_join_all(build::objects(wish).iter().map(async |object| objects.apply(object).await)).await?;
     }
     Ok(objects.get(Kind::Service, &wish.name).await?.unwrap_or_default())
 }
@@ -307,9 +327,17 @@ fn pause(registry: &Registry, context: &Context, said: &Said<'_>) -> Duration {
         Plan::Do(_) | Plan::Wait(_) => waits(),
         Plan::Done => {
             context.went_on(registry);
-            if registry.spec.upstream.is_some() { FOLLOWING } else { SETTLED }
+            let random = ambient::random::<1>().map_or(u8::MAX / 2, |[random]| random);
+            spread(if registry.spec.upstream.is_some() { FOLLOWING } else { SETTLED }, random)
         }
     }
+}
+
+/// A pause that is an eighth longer or shorter by chance: Registries that were once looked at together, as when an operator
+/// starts, are so no more after a while, and do not wait for each other.
+fn spread(pause: Duration, random: u8) -> Duration {
+    let eighth = pause / 8;
+    pause.saturating_sub(eighth) + eighth.mul_f64(2.0 * f64::from(random) / f64::from(u8::MAX))
 }
 
 /// After a failure.
@@ -319,4 +347,15 @@ pub(super) fn fail(registry: Arc<Registry>, error: &ReconcileError, context: Arc
     let (name, namespace) = (registry.metadata.name.as_deref(), registry.metadata.namespace.as_deref());
     tracing::warn!(registry = name, namespace, reason = %error, pause_ms = pause.as_millis(), "it is tried again: {error}");
     Action::requeue(pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_differ_by_an_eighth_at_most() {
+        assert_eq!(spread(Duration::from_secs(16), 0), Duration::from_secs(14));
+        assert_eq!(spread(Duration::from_secs(16), u8::MAX), Duration::from_secs(18));
+    }
 }

@@ -18,6 +18,9 @@ use crate::secrets::{self, Evidence, Leaf};
 /// What the operator calls itself to replicas.
 const OPERATOR: &str = "operator.roadstead.internal";
 
+/// What people are told by, of each stage of the change to another CA.
+const ROTATING: &str = "RotatingCA";
+
 /// What the operator speaks to replicas with.
 pub(super) struct Secured {
     pub credentials: Credentials,
@@ -25,6 +28,13 @@ pub(super) struct Secured {
     pub accounts: Option<String>,
     /// What is left to be done for replicas to have certificates of another CA.
     rotation: Option<Rotation>,
+}
+
+impl Secured {
+    /// Whether replicas are to have certificates of another CA.
+    pub(super) const fn is_rotating(&self) -> bool {
+        self.rotation.is_some()
+    }
 }
 
 /// Replicas have certificates of one CA, and are to have those of another one.
@@ -52,15 +62,26 @@ pub(super) async fn secure(
     let leaf = peer_leaf(wish, &authority, &ca);
     let present = objects.get(Kind::Secret, &leaf.name).await?;
     let bundle = present.as_ref().and_then(|secret| secrets::decoded(secret, "ca.crt")).unwrap_or_default();
+    let is_another =
+        present.as_ref().is_some_and(|secret| secrets::stage(&leaf, secret, &bundle) == Stage::Unannounced);
     let next = secrets::next(wish, &leaf, present.as_ref(), &bundle, Evidence::default(), now)?;
     let present = match (next, present) {
-        (Some(next), _) if !is_paused => objects.write(&next).await?,
+        (Some(next), _) if !is_paused => {
+            let written = objects.write(&next).await?;
+            if is_another {
+                let news = "replicas are told of another CA besides the former one".to_owned();
+                context.tell(registry, Weight::Normal, ROTATING, news).await;
+            }
+            written
+        }
         (_, Some(present)) => present,
         (_, None) => return Err(ReconcileError::Paused(leaf.name)),
     };
     let mut accounts = None;
     if !is_paused {
-        serve(objects, wish, addresses).await?;
+        if let Some(news) = serve(objects, wish, addresses).await? {
+            context.tell(registry, Weight::Normal, ROTATING, news).await;
+        }
         if !wish.has_accounts_of_home() {
             accounts = secrets::decoded(&push(objects, wish).await?, "htpasswd");
         }
@@ -110,10 +131,11 @@ fn issued(secret: &Value) -> Issued {
     Issued { certificate: field("tls.crt"), key: field("tls.key") }
 }
 
-/// The certificate for clients, and what they are told to trust, which comes first.
-async fn serve(objects: &Objects<'_>, wish: &Wish, addresses: &[String]) -> Result<(), ReconcileError> {
+/// The certificate for clients, and what they are told to trust, which comes first. Says which stage of the change to another
+/// CA was taken, if one was.
+async fn serve(objects: &Objects<'_>, wish: &Wish, addresses: &[String]) -> Result<Option<String>, ReconcileError> {
     if !secrets::serves_own(wish) {
-        return Ok(());
+        return Ok(None);
     }
     let now = ambient::now();
     let (authority, ca) = open_authority(objects, wish, "serving-ca", false).await?;
@@ -129,17 +151,30 @@ async fn serve(objects: &Objects<'_>, wish: &Wish, addresses: &[String]) -> Resu
     let told = objects.get(Kind::ConfigMap, &wish.named("ca")).await?;
     let told = told.as_ref().and_then(|map| map["data"]["ca.crt"].as_str()).unwrap_or_default();
     let mut bundle = rotation::with(told, &ca);
+    let are_both_told = rotation::certificates(&bundle).len() > 1;
     let stage = present.as_ref().map(|secret| secrets::stage(&leaf, secret, &bundle));
-    if stage == Some(Stage::Switched) && evidence.all_show {
+    let is_over = stage == Some(Stage::Switched) && evidence.all_show;
+    if is_over {
         bundle = ca;
     }
     objects.apply(&secrets::trust(wish, &bundle)).await?;
     let next = secrets::next(wish, &leaf, present.as_ref(), &bundle, evidence, now)?;
     let announced = present.as_ref().and_then(|secret| secrets::announce(wish, &leaf, secret, &bundle, now));
+    let news = match stage {
+        _ if is_over => Some("clients are told of the new CA alone: the former one is trusted no more".to_owned()),
+        Some(Stage::Announced) | None if next.is_some() && are_both_told => {
+            Some("the certificate for clients is one of the new CA now, and they are told of both".to_owned())
+        }
+        Some(Stage::Announced) if announced.is_some() => Some(format!(
+            "clients are told of another CA besides the former one: a certificate of it is shown in {}, as `tls.caOverlap` says",
+            wish.spec.tls.ca_overlap
+        )),
+        _ => None,
+    };
     if let Some(next) = next.or(announced) {
         objects.write(&next).await?;
     }
-    Ok(())
+    Ok(news)
 }
 
 /// Takes the next stage of replicas' certificates to another CA, once all of them are ready for it.
@@ -166,7 +201,7 @@ pub(super) async fn rotate(
     let leaf = peer_leaf(wish, authority, ca);
     if let Some(next) = secrets::next(wish, &leaf, Some(present), bundle, evidence, now)? {
         objects.write(&next).await?;
-        context.tell(registry, Weight::Normal, "RotatingCA", told.to_owned()).await;
+        context.tell(registry, Weight::Normal, ROTATING, told.to_owned()).await;
     }
     Ok(())
 }
@@ -175,7 +210,7 @@ pub(super) async fn rotate(
 async fn all_answer(sight: &Sight, shown: &Issued, bundle: &str) -> Result<bool, ReconcileError> {
     let credentials = Credentials::new(shown, bundle).map_err(ReconcileError::Tls)?;
     let asked = sight.pods.values().chain(sight.frontend_pods.values()).map(async |pod| match &pod.target {
-        Some(target) => credentials.volume(target).await.is_ok(),
+        Some(target) => credentials.greet(target).await.is_ok(),
         None => false,
     });
     let answers = join_all(asked).await;

@@ -14,7 +14,7 @@ use super::context::{Context, Weight};
 use super::lag;
 use super::observe::Sight;
 use super::status::{Finding, condition};
-use crate::admin::{AdminError, Credentials, Region};
+use crate::admin::{AdminError, Credentials, Problem, Promotion, Region};
 
 /// Said of every registry that declares a topology.
 const AS_DECLARED: &str = "TopologyAsDeclared";
@@ -55,7 +55,11 @@ pub(super) async fn keep(
         }
         Course::Promote { epoch, force } => {
             let promoted = credentials.promote_region(target, epoch, force).await;
-            promotion(promoted, epoch, sight)
+            let under_way = match &promoted {
+                Err(error) if goes_on(error) => credentials.promotion(target).await.unwrap_or_default(),
+                _ => Promotion::default(),
+            };
+            promotion(promoted, under_way, epoch, sight)
         }
     };
     if is_news(&before, &finding) {
@@ -144,35 +148,41 @@ fn course(topology: &Topology, own: &str, region: &Region) -> Course {
     }
 }
 
-/// What is said of an attempt.
-fn promotion(promoted: Result<Region, AdminError>, epoch: u64, sight: &Sight) -> Finding {
+/// Whether a promotion may go on of which this was answered.
+fn goes_on(error: &AdminError) -> bool {
+    !matches!(error, AdminError::Refused { code, .. } if code != "busy")
+}
+
+/// What is said of an attempt; `under_way` is what is known of one that goes on. Until one succeeds, it is said why one failed:
+/// the next may wait for the same.
+fn promotion(promoted: Result<Region, AdminError>, under_way: Promotion, epoch: u64, sight: &Sight) -> Finding {
     match promoted {
         Ok(region) => finding(true, "IsHome", format!("this region is home, in epoch {}", region.epoch)),
-        // It goes on, whoever waits for it.
-        Err(AdminError::Silent(_)) => promoting(epoch),
-        Err(AdminError::Refused { code, .. }) if code == "busy" => promoting(epoch),
-        Err(AdminError::Refused { code, message }) if code == "needs_force" => {
-            let seconds = sight.following.as_ref().and_then(|following| following.lag_seconds);
-            let lost = match lag::step(seconds, None) {
-                lag::UNKNOWN => "it is not known how much".to_owned(),
-                lag => format!("the lag is {lag}"),
-            };
-            let message = format!(
-                "{message}. To go on without that, set `topology.force: {epoch}`: what home has acknowledged and this region does \
-                 not have is missing here then ({lost}), and is kept aside there when it is back"
-            );
-            finding(false, "NeedsForce", message)
+        Err(AdminError::Refused { code, message }) if code != "busy" => refused(&code, &message, epoch, sight),
+        Err(_) => {
+            if let Some(Problem { code, message }) = under_way.failure {
+                return refused(&code, &format!("{message}. It is tried again by itself"), epoch, sight);
+            }
+            let awaits = under_way.awaits.unwrap_or_else(|| "home stands still while it catches up".to_owned());
+            finding(false, "Promoting", format!("this region takes over, in epoch {epoch}: {awaits}"))
         }
-        Err(AdminError::Refused { message, .. }) => finding(false, "NotPromoted", message),
     }
 }
 
-fn promoting(epoch: u64) -> Finding {
-    finding(
-        false,
-        "Promoting",
-        format!("this region takes over, in epoch {epoch}: home stands still while it catches up"),
-    )
+fn refused(code: &str, message: &str, epoch: u64, sight: &Sight) -> Finding {
+    if code != "needs_force" {
+        return finding(false, "NotPromoted", message.to_owned());
+    }
+    let seconds = sight.following.as_ref().and_then(|following| following.lag_seconds);
+    let lost = match lag::step(seconds, None) {
+        lag::UNKNOWN => "it is not known how much".to_owned(),
+        lag => format!("the lag is {lag}"),
+    };
+    let message = format!(
+        "{message}. To go on without that, set `topology.force: {epoch}`: what home has acknowledged and this region does not \
+         have is missing here then ({lost}), and is kept aside there when it is back"
+    );
+    finding(false, "NeedsForce", message)
 }
 
 #[cfg(test)]
@@ -266,20 +276,49 @@ mod tests {
         assert_eq!(said(&declared("us", 3, None), "us", &region("mirror", 2)).1, "Promote 3 false");
     }
 
+    fn no(code: &str) -> AdminError {
+        AdminError::Refused { code: code.to_owned(), message: "home does not answer".to_owned() }
+    }
+
+    fn came_to(promoted: Result<Region, AdminError>, under_way: Promotion) -> (&'static str, String) {
+        let Finding { reason, message, .. } = promotion(promoted, under_way, 2, &Sight::default());
+        (reason, message)
+    }
+
     #[test]
     fn what_an_attempt_came_to_says_what_it_would_cost() {
-        let refused =
-            |code: &str| AdminError::Refused { code: code.to_owned(), message: "home does not answer".to_owned() };
-        let told = promotion(Err(refused("needs_force")), 2, &Sight::default());
-        assert_eq!((told.status, told.reason), ("False", "NeedsForce"));
-        assert!(told.message.contains("topology.force: 2") && told.message.contains("kept aside"), "{}", told.message);
-        for (attempt, reason) in [
-            (Err(refused("busy")), "Promoting"),
-            (Err(AdminError::Silent("nothing in 15 s".to_owned())), "Promoting"),
-            (Err(refused("not_caught_up")), "NotPromoted"),
+        let (reason, message) = came_to(Err(no("needs_force")), Promotion::default());
+        assert_eq!(reason, "NeedsForce");
+        assert!(message.contains("topology.force: 2") && message.contains("kept aside"), "{message}");
+        for (attempt, expected) in [
+            (Err(no("busy")), "Promoting"),
+            (Err(AdminError::Silent("nothing in 3 s".to_owned())), "Promoting"),
+            (Err(no("not_caught_up")), "NotPromoted"),
             (Ok(region("home", 2)), "IsHome"),
         ] {
-            assert_eq!(promotion(attempt, 2, &Sight::default()).reason, reason);
+            assert_eq!(came_to(attempt, Promotion::default()).0, expected);
+        }
+    }
+
+    #[test]
+    fn an_attempt_that_nobody_waits_for_says_what_it_waits_for_and_why_the_one_before_failed() {
+        let awaits = Some("what is missing up to its change 300 is brought".to_owned());
+        let under_way = Promotion { awaits: awaits.clone(), failure: None };
+        let (reason, message) = came_to(Err(no("busy")), under_way);
+        assert_eq!(reason, "Promoting");
+        assert!(message.ends_with("up to its change 300 is brought"), "{message}");
+
+        let failed = |code: &str| {
+            let problem = Problem { code: code.to_owned(), message: "it has not caught up within 60 s".to_owned() };
+            Promotion { awaits: awaits.clone(), failure: Some(problem) }
+        };
+        // Whether the answer came or not, it is the same: a condition that changes with each look is none.
+        for answer in ["busy", "silent"] {
+            let error = || if answer == "busy" { no("busy") } else { AdminError::Silent("nothing in 3 s".to_owned()) };
+            let (reason, message) = came_to(Err(error()), failed("needs_force"));
+            assert_eq!(reason, "NeedsForce", "{answer}");
+            assert!(message.contains("within 60 s") && message.contains("topology.force: 2"), "{message}");
+            assert_eq!(came_to(Err(error()), failed("not_caught_up")).0, "NotPromoted", "{answer}");
         }
     }
 }

@@ -54,7 +54,7 @@ pub use home_writes::{HomeWrites, Outgoing, WrittenManifest, delete_manifest, ta
 pub use lag::Lag;
 pub use limits::{LINE_INTERVAL, MAX_CLAIMED, MAX_LINE_BYTES, MAX_NOT_WHOLE};
 pub use mirror::{Mirror, Options};
-pub use promote::{Outlook, PromoteError, Promoted};
+pub use promote::{Attempt, Awaits, Failure, Obstacle, Outlook, PromoteError, Promoted};
 pub use pull::{PullError, PulledBlob};
 pub use region::{
     DemotionToken, EpochClaim, HandoverRequest, NoEpoch, RegionReport, WirePromotion, WireRegion, region_report,

@@ -17,6 +17,7 @@ use crate::fetch::Fetches;
 use crate::home::{Home, HomeError, Siblings};
 use crate::limits::STUCK_NOTED;
 use crate::link::Link;
+use crate::promote::Attempt;
 use crate::ship::Ships;
 
 /// How a mirror behaves.
@@ -56,6 +57,8 @@ pub struct Mirror {
     begun_in: u64,
     /// Had by whoever promotes it.
     pub(crate) promoting: tokio::sync::Mutex<()>,
+    /// How far that is, and why the one before came to nothing.
+    pub(crate) attempt: Mutex<Attempt>,
 }
 
 impl Mirror {
@@ -72,6 +75,7 @@ impl Mirror {
             newest,
             begun_in,
             promoting: tokio::sync::Mutex::default(),
+            attempt: Mutex::default(),
             registry,
             home,
             siblings,

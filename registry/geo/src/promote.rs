@@ -5,6 +5,7 @@
 //!  home is away:   forced: what was received and is whole becomes the home's; the rest stays with the one that was
 //! ```
 
+use std::fmt;
 use std::sync::Arc;
 
 use roadstead_domain::Fault;
@@ -31,6 +32,65 @@ pub struct Outlook {
     pub lag: Lag,
     /// Manifests that were received and are not whole, the oldest first, at most [`MAX_NOT_WHOLE`].
     pub not_whole: Vec<Change>,
+    /// The promotion that is under way, or was without success.
+    pub attempt: Attempt,
+}
+
+/// How far a promotion is: whoever had it begun may have ceased to wait for it. Kept by the replica that does it, until it
+/// restarts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// What the one that is under way waits for.
+    pub awaits: Option<Awaits>,
+    /// Why the one before came to nothing.
+    pub failure: Option<Failure>,
+}
+
+/// What a promotion waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// That little is missing; home goes on taking pushes meanwhile.
+    Nearness,
+    /// That home stops, or ends its part.
+    Home,
+    /// Everything up to home's last change; nobody takes pushes meanwhile.
+    Change(u64),
+}
+
+impl fmt::Display for Awaits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nearness => f.write_str("home goes on taking pushes until less is missing"),
+            Self::Home => f.write_str("home is asked to hand over"),
+            Self::Change(last) => {
+                write!(f, "home takes no changes any more, and what is missing up to its change {last} is brought")
+            }
+        }
+    }
+}
+
+/// Why a promotion came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kept it.
+    pub obstacle: Obstacle,
+    /// In words.
+    pub why: String,
+}
+
+/// What keeps a mirror from being promoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Home does not answer, or has stopped and what it has does not come: only force goes on without it.
+    Home,
+    /// It is too far behind.
+    Distance,
+    /// Another one is under way.
+    Promotion,
+    /// It is none that could be promoted, or is refused.
+    Unfit,
+    /// What the registry stands on fails.
+    Fault,
 }
 
 /// A mirror that is home.
@@ -90,6 +150,19 @@ pub enum PromoteError {
     Fault(#[from] Fault),
 }
 
+impl PromoteError {
+    /// What kept it.
+    pub const fn obstacle(&self) -> Obstacle {
+        match self {
+            Self::HomeAway { .. } | Self::NotLevel { .. } => Obstacle::Home,
+            Self::Behind { .. } => Obstacle::Distance,
+            Self::Busy => Obstacle::Promotion,
+            Self::Refused(_) => Obstacle::Unfit,
+            Self::Fault(_) => Obstacle::Fault,
+        }
+    }
+}
+
 impl From<PromoteRegionRefused> for PromoteError {
     fn from(refused: PromoteRegionRefused) -> Self {
         Self::Refused(refused.to_string())
@@ -102,7 +175,8 @@ impl Mirror {
         let region = self.registry.region()?;
         let query = self.registry.metadata().query()?;
         let not_whole = query.waiting_manifests(MAX_NOT_WHOLE)?;
-        Ok(Outlook { region, epoch: self.next_epoch(&region, 0), lag: self.lag()?, not_whole })
+        let attempt = self.attempt.lock().clone();
+        Ok(Outlook { region, epoch: self.next_epoch(&region, 0), lag: self.lag()?, not_whole, attempt })
     }
 
     /// Makes this mirror the home: by a handover, or if that is not to be had and `force` says so, without one. Goes on to
@@ -111,7 +185,11 @@ impl Mirror {
         let mirror = Arc::clone(self);
         let promoting = self.tasks.spawn(async move {
             let Ok(_alone) = mirror.promoting.try_lock() else { return Err(PromoteError::Busy) };
-            mirror.promote_alone(force, at_least.unwrap_or_default()).await
+            let promoted = mirror.promote_alone(force, at_least.unwrap_or_default()).await;
+            let failure = promoted.as_ref().err();
+            let failure = failure.map(|error| Failure { obstacle: error.obstacle(), why: error.to_string() });
+            *mirror.attempt.lock() = Attempt { awaits: None, failure };
+            promoted
         });
         promoting.await.unwrap_or_else(|_| Err(PromoteError::Refused("the registry is being stopped".to_owned())))
     }
@@ -175,13 +253,21 @@ impl Mirror {
             let why = "it is not heard of".to_owned();
             return Err(PromoteError::HomeAway { home: self.home().to_owned(), why });
         }
+        self.awaits(Awaits::Nearness);
         self.until_near().await?;
+        self.awaits(Awaits::Home);
         let last = self.ask_to_hand_over(epoch, false).await?;
         info!(home = self.home(), last = last.sequence, "home takes no changes any more: {}", last.sequence);
+        self.awaits(Awaits::Change(last.sequence));
         self.until_level(last).await?;
+        self.awaits(Awaits::Home);
         // Only now: until then, somebody may have home go on.
         self.ask_to_hand_over(epoch, true).await?;
         Ok((epoch, last))
+    }
+
+    fn awaits(&self, awaits: Awaits) {
+        self.attempt.lock().awaits = Some(awaits);
     }
 
     /// Has home take a step of the handover, of which its last change is told.

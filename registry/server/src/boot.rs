@@ -27,12 +27,15 @@ use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Api, Edge, Listener, ListenerOptions};
 use crate::metered_store::MeteredStore;
-use crate::metrics::{Gauges, Metrics};
+use crate::metrics::{Gauges, Metrics, ShownTo};
 use crate::settings::{BlobServing, JoinAs, Login, S3, Settings, Storage, Tls};
 use crate::tasks::{Supervisor, TaskKind};
 use crate::tls::{self, Certificate, SelfSigned};
 use crate::watched::Watched;
 use crate::{backup, geo, janitor, scrub, vitals};
+
+/// Where the certificate is that is shown now.
+type Slot = Arc<ArcSwap<Certificate>>;
 
 /// A registry that serves.
 pub(crate) struct Running {
@@ -60,14 +63,15 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let supervisor = Supervisor::default();
     let socket = bind(settings.listen).await?;
     let address = socket.local_addr()?;
-    let (acceptor, notice) = secure(settings, address, &supervisor)?;
-    let authenticator = Arc::new(authenticator(&settings.login, &supervisor)?);
     let metrics = Arc::new(Metrics::new()?);
+    let (certificate, notice) = secure(settings, address, &supervisor)?;
+    let authenticator = Arc::new(authenticator(&settings.login, &metrics, &supervisor)?);
     let store = MeteredStore::new(open_store(settings).await?, metrics.blob_store_errors.clone());
     let store_contact = store.contact();
     let health = Arc::new(Health::default());
     let (beginning, removal) = (Beginning::default(), Removal::default());
     let (metadata, answering, content) = open_metadata(settings, &beginning, &removal, &health, &supervisor).await?;
+    let shown = shown(certificate.as_ref(), content.as_deref());
     let registry = make_registry(settings, metadata, Arc::new(store));
     if settings.cluster.is_none() {
         claim_store(&registry).await?;
@@ -86,15 +90,15 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         metrics: Arc::clone(&metrics),
         entropy: Arc::new(OsEntropy),
         body_idle_timeout: settings.body_idle_timeout,
-        sample: sampler(&registry, mirror.clone()),
+        sample: sampler(&registry, mirror.clone(), shown),
         lingering: TaskTracker::new(),
     };
     let api = Router::new().fallback(http::serve).with_state(Arc::new(api));
     let app =
         edge.around(geo::router(Arc::clone(&registry), supervisor.clone(), mirror.is_none()).fallback_service(api));
-    let scheme = if acceptor.is_some() { "https" } else { "http" };
+    let scheme = if certificate.is_some() { "https" } else { "http" };
     let options = ListenerOptions {
-        tls: acceptor,
+        tls: certificate.map(acceptor).transpose()?,
         max_connections: http::max_connections(raise_file_limit()),
         write_stall: settings.body_idle_timeout,
         grace: settings.shutdown_grace,
@@ -102,8 +106,6 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     let listener = Arc::new(Listener::new(socket, app, options, Arc::clone(&metrics)));
     supervisor.spawn(TaskKind::Listener, move |stop| Arc::clone(&listener).run(stop));
     keep_in_order(&registry, &metrics, settings.backup.ships, &supervisor);
-    let watched = Arc::clone(&registry);
-    supervisor.spawn(TaskKind::Vitals, move |_| vitals::watch(Arc::clone(&watched)));
     scrub_regularly(settings, &registry, &metrics, &supervisor);
     let admin = Admin {
         registry: Arc::clone(&registry),
@@ -130,6 +132,8 @@ fn keep_in_order(registry: &Arc<Registry>, metrics: &Arc<Metrics>, ships: bool, 
     let parts = || (Arc::clone(registry), Arc::clone(metrics));
     let (swept, counted) = parts();
     supervisor.spawn(TaskKind::Janitor, move |stop| janitor::run(Arc::clone(&swept), Arc::clone(&counted), stop));
+    let watched = Arc::clone(registry);
+    supervisor.spawn(TaskKind::Vitals, move |_| vitals::watch(Arc::clone(&watched)));
     let watched = Arc::clone(registry);
     supervisor.spawn(TaskKind::StoreWatch, move |_| backup::watch_store(Arc::clone(&watched)));
     if ships {
@@ -169,12 +173,8 @@ async fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// What makes TLS out of a connection, if that is wanted, and what people have to be told.
-fn secure(
-    settings: &Settings,
-    address: SocketAddr,
-    supervisor: &Supervisor,
-) -> anyhow::Result<(Option<TlsAcceptor>, String)> {
+/// The certificate that clients are shown, if TLS is wanted, and what people have to be told.
+fn secure(settings: &Settings, address: SocketAddr, supervisor: &Supervisor) -> anyhow::Result<(Option<Slot>, String)> {
     match &settings.tls {
         Tls::Off => {
             if !address.ip().is_loopback() {
@@ -193,7 +193,7 @@ fn secure(
             let watched = Arc::new(watched);
             let slot = watched.slot();
             supervisor.spawn(TaskKind::WatchFiles, move |_| Arc::clone(&watched).watch());
-            Ok((Some(acceptor(slot)?), String::new()))
+            Ok((Some(slot), String::new()))
         }
         Tls::SelfSigned { names } => {
             let clock = Arc::new(SystemClock::start());
@@ -207,7 +207,7 @@ fn secure(
             let notice = tls::instructions(&own.ca_file, names, address);
             let slot = own.issued.slot();
             supervisor.spawn(TaskKind::RenewCertificate, move |_| Arc::clone(&own.issued).renew());
-            Ok((Some(acceptor(slot)?), notice))
+            Ok((Some(slot), notice))
         }
     }
 }
@@ -217,12 +217,19 @@ fn self_signed(data: &Path, names: &[String], clock: Arc<SystemClock>) -> Result
     SelfSigned::open(&data, names.to_vec(), clock)
 }
 
-fn acceptor(slot: Arc<ArcSwap<Certificate>>) -> anyhow::Result<TlsAcceptor> {
+/// The certificates that are shown, and to whom.
+fn shown(clients: Option<&Slot>, replicas: Option<&Transport>) -> Vec<(ShownTo, Slot)> {
+    let clients = clients.map(|slot| (ShownTo::Clients, Arc::clone(slot)));
+    clients.into_iter().chain(replicas.map(|replicas| (ShownTo::Replicas, replicas.certificate()))).collect()
+}
+
+fn acceptor(slot: Slot) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(tls::server_config(slot)?)))
 }
 
-fn authenticator(login: &Login, supervisor: &Supervisor) -> anyhow::Result<Authenticator> {
-    let Login::Htpasswd { file, .. } = login else { return Ok(Authenticator::new(None, &OsEntropy)) };
+fn authenticator(login: &Login, metrics: &Metrics, supervisor: &Supervisor) -> anyhow::Result<Authenticator> {
+    let failures = metrics.login_failures.clone();
+    let Login::Htpasswd { file, .. } = login else { return Ok(Authenticator::new(None, failures, &OsEntropy)) };
     let users = Watched::<Users, 1>::open([file.clone()]).map_err(|error| {
         let next = "set `htpasswd` to a file with a line of `roadstead hash-password USER` for each user";
         Failure::new("cannot use the htpasswd file", next).because(error)
@@ -230,7 +237,7 @@ fn authenticator(login: &Login, supervisor: &Supervisor) -> anyhow::Result<Authe
     let users = Arc::new(users);
     let watched = Arc::clone(&users);
     supervisor.spawn(TaskKind::WatchFiles, move |_| Arc::clone(&watched).watch());
-    Ok(Authenticator::new(Some(users), &OsEntropy))
+    Ok(Authenticator::new(Some(users), failures, &OsEntropy))
 }
 
 pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn BlobStore>> {
@@ -395,8 +402,12 @@ fn serve_admin(data: &Path, admin: Router, supervisor: &Supervisor) {
     }
 }
 
-/// Copies the registry's figures into the gauges.
-fn sampler(registry: &Arc<Registry>, mirror: Option<Arc<Mirror>>) -> Box<dyn Fn(&Gauges) + Send + Sync> {
+/// Copies the registry's figures into the gauges, and when the certificates expire that are shown.
+fn sampler(
+    registry: &Arc<Registry>,
+    mirror: Option<Arc<Mirror>>,
+    shown: Vec<(ShownTo, Slot)>,
+) -> Box<dyn Fn(&Gauges) + Send + Sync> {
     let registry = Arc::clone(registry);
     Box::new(move |gauges| {
         let set = |gauge: &prometheus::IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -415,6 +426,11 @@ fn sampler(registry: &Arc<Registry>, mirror: Option<Arc<Mirror>>) -> Box<dyn Fn(
         }
         if let Some(Ok(lag)) = mirror.as_ref().map(|mirror| mirror.lag()) {
             gauges.mirror.set(&lag);
+        }
+        for (shown_to, slot) in &shown {
+            if let Some(at) = slot.load().expires() {
+                gauges.certificate_expires(*shown_to, at);
+            }
         }
         set(&gauges.memory_budget_used, registry.budget().used());
         set(&gauges.memory_budget, registry.budget().total());

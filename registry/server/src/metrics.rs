@@ -24,6 +24,7 @@ pub(crate) struct Metrics {
     pub sent_bytes: IntCounter,
     pub connections: IntGauge,
     pub blob_store_errors: IntCounterVec,
+    pub login_failures: IntCounterVec,
     pub collected_blobs: IntCounter,
     pub deleted_objects: IntCounter,
     pub scrub: ScrubMetrics,
@@ -48,6 +49,7 @@ pub(crate) struct Gauges {
     pub uploads_open: IntGauge,
     pub memory_budget_used: IntGauge,
     pub memory_budget: IntGauge,
+    certificate_expiry: IntGaugeVec,
     pub raft_is_leader: IntGauge,
     pub raft_has_leader: IntGauge,
     pub raft_term: IntGauge,
@@ -59,6 +61,13 @@ pub(crate) struct Gauges {
     pub backup_shipped_index: IntGauge,
     pub backup_shipped_sequence: IntGauge,
     pub mirror: MirrorGauges,
+}
+
+/// Whom a certificate is shown to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShownTo {
+    Clients,
+    Replicas,
 }
 
 /// How far this mirror is behind its home. All at zero where there is none.
@@ -131,6 +140,12 @@ impl Metrics {
                 "roadstead_blob_store_errors_total",
                 "Calls to the blob store that failed, by call and kind of failure.",
                 &["call", "kind"],
+            )?,
+            login_failures: make.counters(
+                "roadstead_login_failures_total",
+                "Requests whose credentials were not taken, by why: `wrong` user or password, `malformed` header, or `overloaded`, \
+                 for too many logins at once.",
+                &["reason"],
             )?,
             collected_blobs: make.counter(
                 "roadstead_collected_blobs_total",
@@ -226,6 +241,11 @@ impl Gauges {
             memory_budget_used: make
                 .gauge("roadstead_memory_budget_used_bytes", "Memory that content in transit holds.")?,
             memory_budget: make.gauge("roadstead_memory_budget_bytes", "Memory that content in transit may hold.")?,
+            certificate_expiry: make.gauges(
+                "roadstead_certificate_expiry_timestamp_seconds",
+                "When the first certificate of the chain that is shown expires, as Unix time, by to whom: `clients` or `replicas`.",
+                &["shown_to"],
+            )?,
             raft_is_leader: make.gauge("roadstead_raft_is_leader", "1 if this replica leads its Raft group.")?,
             raft_has_leader: make.gauge("roadstead_raft_has_leader", "1 if this replica knows a leader.")?,
             raft_term: make.gauge("roadstead_raft_term", "The Raft term that this replica is in.")?,
@@ -250,6 +270,17 @@ impl Gauges {
             raft_log_bytes: make.gauge("roadstead_raft_log_bytes", "Size of this replica's log on disk.")?,
             mirror: MirrorGauges::new(make)?,
         })
+    }
+}
+
+impl Gauges {
+    /// Says when what is shown to somebody expires, as Unix time in seconds.
+    pub(crate) fn certificate_expires(&self, shown_to: ShownTo, at: u64) {
+        let label = match shown_to {
+            ShownTo::Clients => "clients",
+            ShownTo::Replicas => "replicas",
+        };
+        self.certificate_expiry.with_label_values(&[label]).set(i64::try_from(at).unwrap_or(i64::MAX));
     }
 }
 
@@ -316,6 +347,8 @@ mod tests {
         metrics.request("base", &method, Some(StatusCode::OK), Duration::from_millis(2));
         metrics.request("base", &Method::GET, None, Duration::from_millis(2));
         metrics.blob_store_errors.with_label_values(&["get", "unavailable"]).inc();
+        metrics.login_failures.with_label_values(&["wrong"]).inc();
+        metrics.gauges.certificate_expires(ShownTo::Clients, 1_900_000_000);
         let text = metrics.render().unwrap();
         assert!(
             text.contains("roadstead_http_requests_total{method=\"other\",route=\"base\",status=\"2xx\"} 1"),
@@ -323,6 +356,7 @@ mod tests {
         );
         assert!(text.contains("roadstead_http_requests_total{method=\"GET\",route=\"base\",status=\"none\"} 1"));
         assert!(text.contains("roadstead_http_request_duration_seconds_bucket{route=\"base\",le=\"0.003\"} 2"));
+        assert!(text.contains("roadstead_certificate_expiry_timestamp_seconds{shown_to=\"clients\"} 1900000000"));
         for line in text.lines().filter(|line| line.starts_with("# HELP ")) {
             assert!(line.starts_with("# HELP roadstead_") && line.ends_with('.'), "{line}");
         }

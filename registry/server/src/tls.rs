@@ -8,6 +8,7 @@
 
 mod authority;
 mod certificate;
+mod expiry;
 mod self_signed;
 mod trust;
 

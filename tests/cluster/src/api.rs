@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::{Instant, interval};
 
 use crate::certificates::AUTHORITY;
 use crate::kubeconfig::{ADMIN, token};
@@ -12,6 +13,12 @@ use crate::site::Site;
 
 /// A request that takes longer hangs.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// An API server on a busy machine may say that it is asked too much, or break a connection: so it is asked again for so long ...
+const RETRIES: Duration = Duration::from_secs(30);
+
+/// ... and so often.
+const BETWEEN: Duration = Duration::from_millis(500);
 
 /// Who applies what tests apply.
 const FIELD_MANAGER: &str = "e2e";
@@ -116,13 +123,25 @@ impl Api {
 
     async fn send(&self, method: Method, path: &str, kind: &'static str, body: String) -> Result<String> {
         let shown = format!("{method} {path}");
-        let mut request = self.http.request(method, format!("{}{path}", self.base));
-        if !kind.is_empty() {
-            request = request.header("content-type", kind).body(body);
-        }
-        let reply = request.send().await.with_context(|| shown.clone())?;
-        let status = reply.status();
-        let text = reply.text().await.with_context(|| shown.clone())?;
+        let end = Instant::now() + RETRIES;
+        let mut tick = interval(BETWEEN);
+        let (status, text) = loop {
+            tick.tick().await;
+            let mut request = self.http.request(method.clone(), format!("{}{path}", self.base));
+            if !kind.is_empty() {
+                request = request.header("content-type", kind).body(body.clone());
+            }
+            let is_over = Instant::now() >= end;
+            let (status, text) = match request.send().await {
+                Ok(reply) => (reply.status(), reply.text().await.with_context(|| shown.clone())?),
+                // What was not sent was not done; anything else but a creation is the same when it is done twice.
+                Err(error) if !is_over && (error.is_connect() || method != Method::POST) => continue,
+                Err(error) => return Err(error).context(shown),
+            };
+            if is_over || !(status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS) {
+                break (status, text);
+            }
+        };
         if status.is_success() {
             return Ok(text);
         }

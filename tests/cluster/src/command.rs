@@ -13,7 +13,7 @@ use crate::site::Site;
 use crate::tools::{search_path, tool};
 
 /// Longer than any call of a tool takes on two busy cores.
-const TOOL_TIMEOUT: Duration = Duration::from_mins(3);
+const TOOL_TIMEOUT: Duration = Duration::from_mins(6);
 
 /// Tells whoever watches what happens.
 pub fn say(what: &str) {

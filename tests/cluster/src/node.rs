@@ -205,6 +205,8 @@ state = '{folder}/run'
             "oomScoreAdj": 0,
             "resolvConf": folder.join("resolv.conf"),
             "serializeImagePulls": false,
+            // Within which pods see that a Secret has changed: tests would do nothing but wait for it.
+            "syncFrequency": "10s",
             "volumePluginDir": folder.join("volume-plugins"),
         });
         fs::write(folder.join("kubelet.json"), settings.to_string())?;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{PATIENCE, Regions, following, newest, status, until_tag};
-use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, sha256, until};
+use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, Workbench, sha256, until};
 
 /// A push that was acknowledged.
 #[derive(Clone)]
@@ -88,6 +88,14 @@ pub(super) async fn json(registry: &Roadstead, words: &str) -> Value {
     serde_json::from_str(&printed).expect("JSON")
 }
 
+/// What the admin API says of a promotion, to whoever does not wait for it.
+async fn outlook(mirror: &Roadstead) -> Value {
+    let bench = Workbench::new();
+    let tool = bench.tool("curl").args("--silent --show-error --unix-socket").arg(mirror.data().join("admin.sock"));
+    let text = tool.arg("http://localhost/admin/v1/promotion").succeeds().await;
+    serde_json::from_str(&text).expect("JSON")
+}
+
 pub(super) async fn is_whole(client: &Client, pushed: &Acknowledged) -> bool {
     let reply = client.manifest("team/app", &pushed.tag).await;
     if reply.status == 404 {
@@ -152,6 +160,8 @@ async fn claim_15_a_forced_promotion_loses_no_more_than_the_exported_lag() {
     pusher.until_acknowledged(before + 3).await;
     let refused = regions.mirror.command("promote --yes").fails().await;
     assert!(refused.contains("nothing was done") && refused.contains("--force"), "{refused}");
+    let outlook = outlook(&regions.mirror).await;
+    assert_eq!((&outlook["failure"]["code"], &outlook["awaits"]), (&"needs_force".into(), &Value::Null), "{outlook}");
     let asked = Instant::now();
     let done = json(&regions.mirror, "promote --yes --force").await;
     assert_eq!(done["handed_over"], false);
@@ -264,6 +274,11 @@ async fn a_handover_whose_mirror_dies_is_taken_back_and_cannot_end() {
         region = fenced => region,
         ended = promoting.ends() => panic!("it has ended: {ended:?}"),
     };
+    until("the mirror says what it waits for", PATIENCE, async || {
+        let awaits = outlook(&regions.mirror).await["awaits"].as_str()?.to_owned();
+        awaits.starts_with("home takes no changes any more").then_some(())
+    })
+    .await;
     regions.mirror.kill();
     assert_eq!((&region["handing_over"], &region["epoch"]), (&Value::Bool(true), &Value::from(2)));
     assert_eq!(try_push(&home, "late", &Image::random(2, &[100])).await, 503);

@@ -78,6 +78,7 @@ fn golden_answers() {
     check("region.json", &region::tests::promoted());
     check("region-handing-over.json", &region::tests::handing_over());
     check("promotion-outlook.json", &region::tests::outlook());
+    check("promotion-outlook-under-way.json", &region::tests::outlook_under_way());
     check("promotion.json", &region::tests::done());
     check("aside.json", &aside::tests::aside());
     check("aside-pushed.json", &aside::tests::pushed());

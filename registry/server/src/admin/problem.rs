@@ -9,7 +9,7 @@ use tracing::error;
 
 use super::api::json;
 
-/// The body of every answer that is not 2xx.
+/// The body of every answer that is not 2xx; and, in others, why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Problem {
     /// For programs.

@@ -5,7 +5,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 use std::path::Path;
 
 use roadstead_domain::{Fault, Registry, rfc3339};
-use roadstead_geo::{Lag, MAX_NOT_WHOLE, Mirror, Outlook, PromoteError, Promoted};
+use roadstead_geo::{Lag, MAX_NOT_WHOLE, Mirror, Obstacle, Outlook, PromoteError, Promoted};
 use roadstead_metadata::{Change, ChangeKind, Region, Standing};
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,12 @@ pub(super) struct PromotionOutlook {
     pub lag_bytes: u64,
     /// Manifests that were received and are not whole, the oldest first; the first hundred.
     pub not_whole: Vec<NotWhole>,
+    /// What the promotion waits for that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits: Option<String>,
+    /// Why the one before came to nothing, until one succeeds or this replica restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Problem>,
 }
 
 /// A manifest of which not all is here.
@@ -145,7 +151,7 @@ pub(super) const fn standing(standing: Standing) -> &'static str {
 
 pub(super) fn outlook(admin: &Admin) -> Result<PromotionOutlook, Problem> {
     let mirror = following(admin)?;
-    let Outlook { epoch, lag, not_whole, .. } = mirror.outlook()?;
+    let Outlook { epoch, lag, not_whole, attempt, .. } = mirror.outlook()?;
     let Lag { seconds, changes, blobs, bytes, home_is_there, .. } = lag;
     Ok(PromotionOutlook {
         home: mirror.home().to_owned(),
@@ -156,6 +162,8 @@ pub(super) fn outlook(admin: &Admin) -> Result<PromotionOutlook, Problem> {
         lag_blobs: blobs,
         lag_bytes: bytes,
         not_whole: not_whole.into_iter().filter_map(not_whole_of).collect(),
+        awaits: attempt.awaits.map(|awaits| awaits.to_string()),
+        failure: attempt.failure.map(|failure| Problem::new(code(failure.obstacle), failure.why)),
     })
 }
 
@@ -206,14 +214,17 @@ pub(super) fn following(admin: &Admin) -> Result<&std::sync::Arc<Mirror>, Proble
 
 impl From<PromoteError> for Problem {
     fn from(error: PromoteError) -> Self {
-        let code = match &error {
-            PromoteError::Fault(_) => Code::Unavailable,
-            PromoteError::Busy => Code::Busy,
-            PromoteError::HomeAway { .. } | PromoteError::NotLevel { .. } => Code::NeedsForce,
-            PromoteError::Behind { .. } => Code::NotCaughtUp,
-            PromoteError::Refused(_) => Code::Unfit,
-        };
-        Self::new(code, error)
+        Self::new(code(error.obstacle()), error)
+    }
+}
+
+const fn code(obstacle: Obstacle) -> Code {
+    match obstacle {
+        Obstacle::Fault => Code::Unavailable,
+        Obstacle::Promotion => Code::Busy,
+        Obstacle::Home => Code::NeedsForce,
+        Obstacle::Distance => Code::NotCaughtUp,
+        Obstacle::Unfit => Code::Unfit,
     }
 }
 
@@ -320,6 +331,8 @@ fn done_text(done: &PromotionDone) -> String {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use roadstead_geo::Awaits;
+
     use super::*;
 
     pub(crate) fn promoted() -> RegionView {
@@ -367,6 +380,19 @@ pub(super) mod tests {
                 sequence: 300,
                 time: "2026-07-01T12:00:00.000Z".to_owned(),
             }],
+            awaits: None,
+            failure: None,
+        }
+    }
+
+    pub(crate) fn outlook_under_way() -> PromotionOutlook {
+        let error = PromoteError::NotLevel { last: 300, changes: 3, bytes: 1_600_000 };
+        PromotionOutlook {
+            home_is_there: true,
+            not_whole: Vec::new(),
+            awaits: Some(Awaits::Change(300).to_string()),
+            failure: Some(error.into()),
+            ..outlook()
         }
     }
 

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use prometheus::IntCounterVec;
 use roadstead_domain::{Entropy, Identity};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
@@ -31,9 +32,22 @@ pub(crate) enum AuthError {
     Overloaded,
 }
 
+impl AuthError {
+    /// In metrics.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::WrongPassword => "wrong",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
 /// Knows the users, if there are any.
 pub(crate) struct Authenticator {
     users: Option<Arc<Watched<Users, 1>>>,
+    /// Requests that were nobody's, by why.
+    failures: IntCounterVec,
     /// Under which pairs are hashed for the cache, so that the process' memory holds nothing from which a password
     /// could be computed on another machine without this key.
     key: [u8; 32],
@@ -44,11 +58,12 @@ pub(crate) struct Authenticator {
 
 impl Authenticator {
     /// With no users, everybody is anonymous.
-    pub(crate) fn new(users: Option<Arc<Watched<Users, 1>>>, entropy: &dyn Entropy) -> Self {
+    pub(crate) fn new(users: Option<Arc<Watched<Users, 1>>>, failures: IntCounterVec, entropy: &dyn Entropy) -> Self {
         let mut key = [0; 32];
         entropy.fill(&mut key);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { users, key, waiting: Semaphore::new(MAX_WAITING), computing: Arc::new(Semaphore::new(cores)) }
+        let (waiting, computing) = (Semaphore::new(MAX_WAITING), Arc::new(Semaphore::new(cores)));
+        Self { users, failures, key, waiting, computing }
     }
 
     /// What a 401 answer asks for.
@@ -59,6 +74,14 @@ impl Authenticator {
 
     /// Who sent a request with these headers.
     pub(crate) async fn authenticate(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
+        let identity = self.identify(headers).await;
+        if let Err(error) = &identity {
+            self.failures.with_label_values(&[error.label()]).inc();
+        }
+        identity
+    }
+
+    async fn identify(&self, headers: &HeaderMap) -> Result<Identity, AuthError> {
         let Some(users) = &self.users else { return Ok(Identity::Anonymous) };
         let mut given = headers.get_all(AUTHORIZATION).iter();
         let (credentials, others) = (given.next(), given.next());
@@ -119,6 +142,8 @@ fn parse_basic(value: &HeaderValue) -> Option<(Box<str>, Box<[u8]>)> {
 mod tests {
     use std::fs;
 
+    use prometheus::Opts;
+
     use super::*;
 
     struct Fixed;
@@ -141,12 +166,16 @@ mod tests {
         format!("Basic {}", STANDARD.encode(pair))
     }
 
+    fn failures() -> IntCounterVec {
+        IntCounterVec::new(Opts::new("failures", "help"), &["reason"]).unwrap()
+    }
+
     /// An authenticator with the user `ann`, whose password is `secret:1`.
     fn authenticator() -> Authenticator {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         fs::write(&path, format!("ann:{}", bcrypt::hash("secret:1", 4).unwrap())).unwrap();
-        Authenticator::new(Some(Arc::new(Watched::open([path]).unwrap())), &Fixed)
+        Authenticator::new(Some(Arc::new(Watched::open([path]).unwrap())), failures(), &Fixed)
     }
 
     #[tokio::test]
@@ -169,6 +198,9 @@ mod tests {
             let values: Vec<_> = values.iter().map(String::as_str).collect();
             assert_eq!(authenticator.authenticate(&headers(&values)).await, expected, "{values:?}");
         }
+        let counted = ["wrong", "malformed", "overloaded"]
+            .map(|reason| authenticator.failures.with_label_values(&[reason]).get());
+        assert_eq!(counted, [3, 5, 0], "each that was not taken, and nobody who gave none");
     }
 
     #[tokio::test]
@@ -190,7 +222,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_users_everybody_is_anonymous() {
-        let open = Authenticator::new(None, &Fixed);
+        let open = Authenticator::new(None, failures(), &Fixed);
         assert_eq!(open.authenticate(&headers(&[&basic("ann:x")])).await, Ok(Identity::Anonymous));
     }
 }

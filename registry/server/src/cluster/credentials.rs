@@ -98,6 +98,11 @@ impl Credentials {
         Ok((Self { certificate: issued.slot(), trust, is_own: true }, issued))
     }
 
+    /// The certificate that is shown.
+    pub(super) fn certificate(&self) -> Arc<ArcSwap<Certificate>> {
+        Arc::clone(&self.certificate)
+    }
+
     /// How to accept whoever is of the cluster, with what is in force now.
     pub(super) fn server(&self) -> Result<Arc<ServerConfig>, CredentialsError> {
         let provider = Arc::new(provider());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -24,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::MAX_MESSAGE_BYTES;
 use super::credentials::Credentials;
 use super::listener::PATH;
+use crate::tls::Certificate;
 
 /// How long a connection may take: a dead replica must not cost a vote its turn.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -54,6 +56,11 @@ struct Connection {
 impl Transport {
     pub(crate) fn new(credentials: Credentials) -> Self {
         Self { credentials, peers: Mutex::default(), tasks: TaskTracker::new() }
+    }
+
+    /// The certificate that replicas are shown.
+    pub(crate) fn certificate(&self) -> Arc<ArcSwap<Certificate>> {
+        self.credentials.certificate()
     }
 
     fn peer(&self, address: &str) -> Arc<Peer> {

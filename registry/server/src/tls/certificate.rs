@@ -6,6 +6,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::expiry::expiry;
 use super::provider;
 use crate::watched::FromFiles;
 
@@ -40,6 +41,11 @@ impl Certificate {
         Ok(Self(Arc::new(certified)))
     }
 
+    /// The Unix time, in seconds, at which the first certificate of the chain expires; none where that cannot be read.
+    pub(crate) fn expires(&self) -> Option<u64> {
+        self.0.cert.iter().filter_map(|certificate| expiry(certificate)).min()
+    }
+
     pub(crate) fn key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.0)
     }
@@ -64,6 +70,7 @@ impl FromFiles<2> for Certificate {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::{Duration, SystemTime};
 
     use rcgen::{CertificateParams, KeyPair};
 
@@ -92,6 +99,19 @@ mod tests {
         the key file has no PEM block of an unencrypted private key: no items found
         the certificate file has no PEM block of a certificate
         "#);
+    }
+
+    #[test]
+    fn what_expires_first_of_a_chain_is_told() {
+        let certified = |days: u64| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_after = (SystemTime::UNIX_EPOCH + Duration::from_hours(24 * days)).into();
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let ((leaf, key), (intermediate, _)) = (certified(30_000), certified(29_000));
+        let chain = Certificate::from_files([format!("{leaf}{intermediate}").into(), key.into()]).unwrap();
+        assert_eq!(chain.expires(), Some(29_000 * 86_400));
     }
 
     #[test]
