@@ -49,6 +49,9 @@ pub enum FetchError {
     /// As many as may be are on their way.
     #[error("{MAX_FETCHES} others are on their way")]
     Busy,
+    /// It is large, no pull waits for it, and this is not the time to copy it ahead.
+    #[error("it is copied in the next window of the calendar")]
+    PutOff,
     /// It came, and could not be kept.
     #[error("it could not be kept: {0}")]
     NotKept(String),
@@ -91,6 +94,8 @@ struct Progress {
     pieces: Option<Pieces>,
     /// When something of it came last, or it was begun.
     moved: Instant,
+    /// When a pull read it last, or it was begun.
+    pulled: Instant,
     failed: Option<FetchError>,
 }
 
@@ -183,7 +188,7 @@ impl Fetch {
             size,
             unwritten: AtomicU64::new(size),
             spool: Arc::new(spool),
-            progress: Mutex::new(Progress { pieces: None, moved: Instant::now(), failed: None }),
+            progress: Mutex::new(Progress { pieces: None, moved: Instant::now(), pulled: Instant::now(), failed: None }),
             changed: watch::Sender::new(0),
             work: watch::Sender::new(0),
             ended: watch::Sender::new(None),
@@ -241,6 +246,10 @@ impl Fetch {
         };
         let (brought, kept) = join(bringing, keeping).await;
         brought?;
+        // What ends because nothing more comes does not say why.
+        if let Some(error) = self.progress.lock().failed.clone() {
+            return Err(error);
+        }
         kept?;
         // What was pulled before the feed told of it is kept if that has come meanwhile.
         let wanting = if wanting.is_none() { self.wanting(mirror)? } else { None };

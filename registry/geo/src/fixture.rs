@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::home::{Home, HomeBlob, HomeError, HomeManifest, Lines};
 use crate::region::{DemotionToken, HandoverRequest, RegionReport, region_report};
 use crate::wire::{FeedLine, HomeId, SnapshotLine};
-use crate::{Mirror, Options, feed_line, snapshot_lines, watermark};
+use crate::{Calendar, Mirror, Options, feed_line, snapshot_lines, watermark};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -336,6 +336,10 @@ pub(crate) struct Regions {
 
 impl Regions {
     pub(crate) async fn new() -> Self {
+        Self::with(Calendar::default()).await
+    }
+
+    pub(crate) async fn with(calendar: Calendar) -> Self {
         let (home, here) = (Place::new(1).await, Place::new(2).await);
         let home = Arc::new(FakeHome {
             place: home,
@@ -345,7 +349,7 @@ impl Regions {
             snapshots: AtomicU64::new(0),
             is_away: false.into(),
         });
-        let options = Options { spool: here.folder.path().join("spool"), disk_reserve: 0, link_rate: None };
+        let options = Options { spool: here.folder.path().join("spool"), disk_reserve: 0, link_rate: None, calendar };
         let mirror = Mirror::new(Arc::clone(&here.registry), Arc::new(Arc::clone(&home)), None, options);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         Self { home, here, mirror, stop, tasks }

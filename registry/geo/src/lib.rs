@@ -19,6 +19,7 @@
 //! Not here yet: upstream registries that are not Roadstead.
 
 mod aside;
+mod calendar;
 mod compare;
 mod contact;
 mod disk;
@@ -48,6 +49,7 @@ mod wire;
 mod write;
 
 pub use aside::{PushAgainError, PushedAgain};
+pub use calendar::{Calendar, NoWindow, Window};
 pub use feed::{FeedError, feed_line, watermark};
 pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines, Siblings};
 pub use home_writes::{HomeWrites, Outgoing, WrittenManifest, delete_manifest, take_blob, take_manifest};

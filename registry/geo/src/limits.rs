@@ -121,6 +121,10 @@ pub(crate) const DEMAND_PATIENCE: Duration = Duration::from_millis(600);
 /// A pull for which nothing has come for so long holds nothing up any more: what it waits for may be broken at home.
 pub(crate) const DEMAND_HELD: Duration = Duration::from_secs(4);
 
+/// Outside of the windows of a calendar, a large blob that no pull has read for so long is given up until the next one, and
+/// goes on then where it is: longer than from finding a blob to reading it.
+pub(crate) const PUT_OFF_AFTER: Duration = Duration::from_secs(10);
+
 /// How long it is waited for the end of an answer of which all bytes have come: it comes with the last of them.
 pub(crate) const END_PATIENCE: Duration = Duration::from_millis(100);
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::calendar::Calendar;
 use crate::contact::Contact;
 use crate::fetch::Fetches;
 use crate::home::{Home, HomeError, Siblings};
@@ -29,6 +30,8 @@ pub struct Options {
     pub disk_reserve: u64,
     /// How much of the link to home may be used, in bytes a second; any number, without.
     pub link_rate: Option<u64>,
+    /// When large blobs are copied ahead.
+    pub calendar: Calendar,
 }
 
 /// A registry that follows another one. What its tasks do is in the files beside this one: `follow`, `watch`, `move_blobs`
@@ -40,6 +43,7 @@ pub struct Mirror {
     pub(crate) contact: Contact,
     pub(crate) fetches: Fetches,
     pub(crate) link: Link,
+    calendar: Calendar,
     /// The other direction of the link.
     pub(crate) way_home: Arc<Link>,
     pub(crate) ships: Ships,
@@ -82,6 +86,7 @@ impl Mirror {
             contact: Contact::new(),
             link: Link::new(options.link_rate),
             way_home: Arc::new(Link::new(options.link_rate)),
+            calendar: options.calendar.clone(),
             ships: Ships::default(),
             fetches: Fetches::new(options),
             tasks: TaskTracker::new(),
@@ -129,6 +134,11 @@ impl Mirror {
     /// Whether this replica brings things for all.
     pub fn leads(&self) -> bool {
         !self.is_over() && self.registry.metadata().status().role == Role::Leader
+    }
+
+    /// Whether large blobs are copied ahead at this time.
+    pub(crate) fn copies_ahead(&self) -> bool {
+        self.calendar.0.is_empty() || self.calendar.is_open(self.registry.log_time())
     }
 
     /// Notes whether everything is received of which is known.

@@ -73,7 +73,8 @@ impl Mirror {
     /// What is to be moved next.
     fn orders(&self, moving: &Moving) -> Result<Vec<Wanted>, Fault> {
         let free = |busy: &BTreeSet<Digest>, most: usize| most.saturating_sub(busy.len());
-        let (small_free, large_free) = (free(&moving.small, SMALL_MOVERS), free(&moving.large, LARGE_MOVERS));
+        let large_movers = if self.copies_ahead() { LARGE_MOVERS } else { 0 };
+        let (small_free, large_free) = (free(&moving.small, SMALL_MOVERS), free(&moving.large, large_movers));
         if small_free == 0 && large_free == 0 {
             return Ok(Vec::new());
         }
@@ -128,6 +129,7 @@ impl Mirror {
                 moving.failing.remove(&digest);
                 return;
             }
+            Err(FetchError::PutOff) => return,
             Err(error) => error,
         };
         let since = moving.failed(digest);

@@ -256,7 +256,7 @@ fn found_or(here: Result<ManifestFound, ManifestReadError>, otherwise: PullError
 fn unbrought(error: FetchError) -> PullError {
     match error {
         FetchError::Home(error) => unanswered(error),
-        FetchError::Spool(_) | FetchError::Busy | FetchError::NotKept(_) => PullError::HomeAway(error.to_string()),
+        FetchError::Spool(_) | FetchError::Busy | FetchError::PutOff | FetchError::NotKept(_) => PullError::HomeAway(error.to_string()),
     }
 }
 

@@ -3,15 +3,17 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use roadstead_domain::ManifestReadError;
 use roadstead_metadata::{CommandId, Examined, LogTime, SetQuarantine};
 use roadstead_oci::Reference;
 
+use crate::Calendar;
 use crate::fetch::FetchError;
 use crate::fixture::{Instead, Regions, name, sha256};
 use crate::home::HomeError;
-use crate::limits::MAX_WAITING;
-use crate::pull::PullError;
+use crate::limits::{MAX_WAITING, SMALL_BYTES};
+use crate::pull::{PullError, PulledBlob};
 
 /// Larger than what the facts hold.
 const LARGE: usize = 70 << 10;
@@ -266,5 +268,44 @@ async fn blobs_on_their_way_are_promised_their_room_on_the_disk_together() {
     assert!(matches!(second, Err(FetchError::Spool(_))), "{:?}", second.err());
     let small = regions.mirror.fetch(&name("app"), two, Some(5)).await;
     assert!(small.is_ok(), "{:?}", small.err());
+    regions.end().await;
+}
+
+/// It is Tuesday, 22:13, where these tests run.
+fn calendar(window: &str) -> Calendar {
+    Calendar(vec![window.parse().unwrap()])
+}
+
+#[tokio::test]
+async fn outside_of_its_windows_a_mirror_copies_no_large_blob_ahead_and_pulls_bring_them_still() {
+    let regions = Regions::with(calendar("tue 23:00-23:59")).await;
+    let home = &regions.home;
+    let content = vec![7; usize::try_from(SMALL_BYTES).unwrap() + 1];
+    let (large, small) = (home.place.push_blob("large", &content).await, home.place.push_blob("small", b"small").await);
+    let waits = home.place.put("large", "v1", &[large], 0).await;
+    let comes = home.place.put("small", "v1", &[small], 0).await;
+    regions.run();
+    regions.until_tag("small", "v1", comes).await;
+    regions.until_received().await;
+    assert_eq!((home.asked(large), regions.here.tag("large", "v1")), (0, None));
+    assert_eq!(regions.mirror.lag().unwrap().blobs, 1);
+    // Whoever pulls does not wait for a window, and what was pulled is kept.
+    let PulledBlob::Coming(coming) = regions.mirror.find_blob(&name("large"), &large).await.unwrap() else {
+        panic!("it cannot be here");
+    };
+    let pieces: Vec<Bytes> = coming.stream(0..coming.size()).await.unwrap().try_collect().await.unwrap();
+    assert!(pieces.concat() == content);
+    regions.until_tag("large", "v1", waits).await;
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn within_its_windows_a_mirror_copies_large_blobs_ahead() {
+    let regions = Regions::with(calendar("mon-tue 22:00-23:00")).await;
+    let content = vec![7; usize::try_from(SMALL_BYTES).unwrap() + 1];
+    let large = regions.home.place.push_blob("large", &content).await;
+    let digest = regions.home.place.put("large", "v1", &[large], 0).await;
+    regions.run();
+    regions.until_tag("large", "v1", digest).await;
     regions.end().await;
 }

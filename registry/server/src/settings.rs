@@ -27,6 +27,7 @@ pub(crate) use kind::{Kind, Size, Span};
 pub(crate) use problem::SettingsError;
 use reader::{Noted, Reader};
 use roadstead_domain::Acknowledge;
+use roadstead_geo::Window;
 pub(crate) use sources::{CONFIG_VARIABLE, Sources};
 use table::{
     ACK, ACK_TIMEOUT, ANONYMOUS_PULL, AckChoice, BACKUP, BACKUP_INTERVAL, BACKUP_RETENTION, BLOB_SERVING, BLOBS,
@@ -35,7 +36,7 @@ use table::{
     PART_SIZE, PEER_ADDRESS, PEER_LISTEN, REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE,
     S3_PREFIX, S3_PUBLIC_ENDPOINT, S3_REGION, SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE,
     ServingChoice, StorageChoice, TLS, TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM,
-    UPSTREAM_CA_FILE, UPSTREAM_RATE, UPSTREAM_TOKEN_FILE,
+    UPSTREAM_CA_FILE, UPSTREAM_RATE, UPSTREAM_TOKEN_FILE, UPSTREAM_WINDOW,
 };
 pub(crate) use table::{ALL, DATA, JoinAs, Listed, LogFormat, Preset, Section};
 
@@ -178,6 +179,8 @@ pub(crate) struct Upstream {
     pub ca_file: Option<PathBuf>,
     /// Bytes a second; any number, without.
     pub rate: Option<u64>,
+    /// When large blobs are copied ahead; always, without one.
+    pub windows: Vec<Window>,
 }
 
 /// What makes a replica one of the cluster.
@@ -478,6 +481,7 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
     let token = reader.optional(&UPSTREAM_TOKEN_FILE);
     let ca_file = reader.optional(&UPSTREAM_CA_FILE);
     let rate = reader.one(&UPSTREAM_RATE);
+    let windows = reader.many(&UPSTREAM_WINDOW)?;
     let (url, token, ca_file) = (url?, token?, ca_file?);
     let rate = Some(rate?).filter(|rate| *rate > 0);
     let Some(url) = url else {
@@ -513,7 +517,7 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
         reader.refuse_but(&UPSTREAM, reason, "an https URL, or http to this machine itself");
         return Err(Noted);
     }
-    Ok(Some(Upstream { url, host, port, is_https, token, ca_file, rate }))
+    Ok(Some(Upstream { url, host, port, is_https, token, ca_file, rate, windows }))
 }
 
 fn backup(reader: &mut Reader<'_>) -> Result<Backup, Noted> {

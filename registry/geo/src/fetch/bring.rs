@@ -21,7 +21,10 @@ use super::{Fetch, FetchError};
 use crate::disk::disk_work;
 use crate::follow::{Pauses, in_time};
 use crate::home::{HomeBlob, HomeError};
-use crate::limits::{ANSWER_PATIENCE, DEMAND_STREAMS, END_PATIENCE, MAX_ATTEMPTS, PIECES_AT_ONCE, STREAMS_PER_BLOB};
+use crate::limits::{
+    ANSWER_PATIENCE, DEMAND_STREAMS, END_PATIENCE, MAX_ATTEMPTS, PIECES_AT_ONCE, PUT_OFF_AFTER, SMALL_BYTES,
+    STREAMS_PER_BLOB,
+};
 use crate::link::Class;
 use crate::mirror::Mirror;
 
@@ -97,6 +100,9 @@ impl Fetch {
     }
 
     fn next(&self, mirror: &Mirror, lane: Lane, streams: usize) -> Next {
+        if let Some(next) = self.put_off(mirror) {
+            return next;
+        }
         let held = mirror.link.held_until();
         let most = mirror.fetches.pace.request_bytes();
         let mut progress = self.progress.lock();
@@ -117,6 +123,19 @@ impl Fetch {
             Some(stretch) => Next::Stretch(stretch),
             None => Next::Wait(held.filter(|_| choice == Choice::Ahead)),
         }
+    }
+
+    /// What becomes of a large blob that no pull reads, where this is not the time to copy it ahead.
+    fn put_off(&self, mirror: &Mirror) -> Option<Next> {
+        if self.size <= SMALL_BYTES || self.class() == Class::Demand || mirror.copies_ahead() {
+            return None;
+        }
+        let until = self.progress.lock().pulled + PUT_OFF_AFTER;
+        if until > Instant::now() {
+            return Some(Next::Wait(Some(until)));
+        }
+        self.fail(FetchError::PutOff);
+        Some(Next::Over)
     }
 
     /// What it is brought for at the moment.

@@ -49,7 +49,9 @@ impl Pull {
 impl Drop for Pull {
     fn drop(&mut self) {
         self.fetch.pulls.fetch_sub(1, Ordering::Relaxed);
-        if let Some(pieces) = &mut self.fetch.progress.lock().pieces {
+        let mut progress = self.fetch.progress.lock();
+        progress.pulled = Instant::now();
+        if let Some(pieces) = &mut progress.pieces {
             pieces.forget(self.number);
         }
     }

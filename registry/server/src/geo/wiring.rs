@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use roadstead_domain::Registry;
-use roadstead_geo::{Home, Mirror, Options, Siblings};
+use roadstead_geo::{Calendar, Home, Mirror, Options, Siblings};
 use roadstead_metadata::Standing;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,7 @@ pub(crate) async fn connect(
         spool: settings.data.join("arriving"),
         disk_reserve: settings.disk_reserve,
         link_rate: upstream.rate,
+        calendar: Calendar(upstream.windows.clone()),
     };
     let siblings = content
         .map(|transport| Arc::new(Leader { metadata: registry.metadata().clone(), transport }) as Arc<dyn Siblings>);

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use roadstead_geo::Window;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -208,6 +209,21 @@ impl Kind for Span {
     fn accepted(&self) -> String {
         let words = |span: Duration| written(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &TIME_UNITS);
         format!("a time from {} to {}, in ms, s, m, h or d", words(self.least), words(self.most))
+    }
+}
+
+/// A window of the week.
+pub(crate) struct WeekWindow;
+
+impl Kind for WeekWindow {
+    type Value = Window;
+
+    fn parse(&self, text: &str) -> Option<Window> {
+        text.parse().ok()
+    }
+
+    fn accepted(&self) -> String {
+        "a window in UTC, such as 22:00-06:00, mon-fri 20:00-06:30 or sat-sun 00:00-24:00".to_owned()
     }
 }
 

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::kind::{
-    Address, Choice, Count, Endpoint, File, HostAndPort, HostName, Kind, LogFilter, Size, Span, Switch, Word,
+    Address, Choice, Count, Endpoint, File, HostAndPort, HostName, Kind, LogFilter, Size, Span, Switch, WeekWindow,
+    Word,
 };
 
 /// A setting whose text becomes a `K::Value`.
@@ -615,6 +616,21 @@ pub(crate) static ACK_TIMEOUT: Setting<Span> = Setting {
     ),
 };
 
+pub(crate) static UPSTREAM_WINDOW: Setting<WeekWindow> = Setting {
+    kind: WeekWindow,
+    about: About {
+        repeatable: true,
+        ..About::new(
+            "upstream-window",
+            Section::Mirror,
+            "WINDOW",
+            Preset::Unset { example: "mon-fri 20:00-06:30" },
+            "When blobs above 8 MiB are copied ahead, in UTC; at any time, if none is given. Tags whose blobs wait move when those \
+             have come; pulls bring what they need at any time.",
+        )
+    },
+};
+
 pub(crate) static SPARSE_MANIFESTS: Setting<Switch> = Setting {
     kind: Switch,
     about: About::new(
@@ -788,6 +804,7 @@ pub(crate) static ALL: [&dyn Listed; 51] = [
     &UPSTREAM_RATE,
     &ACK,
     &ACK_TIMEOUT,
+    &UPSTREAM_WINDOW,
     &BACKUP,
     &BACKUP_INTERVAL,
     &BACKUP_RETENTION,
