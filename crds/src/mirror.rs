@@ -31,6 +31,39 @@ pub struct Upstream {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), regex(pattern = r"^[1-9][0-9]{0,8}(Ki|Mi|Gi)$"))]
     pub rate: Option<String>,
+
+    /// Copies only what one of these names, with its signatures: REPOSITORY or REPOSITORY:TAG, where `*` stands for any text
+    /// without a slash and `**` for any text. All else is pulled from there each time. Without any, everything is copied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 400), regex(pattern = r"^[A-Za-z0-9._*/-]+(:[A-Za-z0-9._*-]+)?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub filters: Vec<String>,
+
+    /// Of an index, copies only the images for these, such as `linux/amd64`. Without any, all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 3, max = 98), regex(pattern = r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?$"))
+    )]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub platforms: Vec<String>,
+
+    /// When blobs above 8 MiB are copied ahead, in UTC, such as `mon-fri 20:00-06:30` or `22:00-06:00`. Without any, at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(min = 11, max = 19),
+            regex(
+                pattern = r"^((mon|tue|wed|thu|fri|sat|sun)(-(mon|tue|wed|thu|fri|sat|sun))? )?[0-2][0-9]:[0-5][0-9]-[0-2][0-9]:[0-5][0-9]$"
+            )
+        )
+    )]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub windows: Vec<String>,
 }
 
 /// A ConfigMap of the same namespace.

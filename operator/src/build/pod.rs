@@ -184,6 +184,15 @@ fn upstream(wish: &Wish) -> Vec<(&'static str, String)> {
         settings.push(("UPSTREAM_CA_FILE", "/etc/roadstead/upstream/ca.crt".to_owned()));
     }
     settings.extend(asked.rate.as_ref().map(|rate| ("UPSTREAM_RATE", format!("{rate}B"))));
+    for (key, values) in [
+        ("UPSTREAM_FILTER", &asked.filters),
+        ("UPSTREAM_PLATFORM", &asked.platforms),
+        ("UPSTREAM_WINDOW", &asked.windows),
+    ] {
+        if !values.is_empty() {
+            settings.push((key, values.join(",")));
+        }
+    }
     settings
 }
 

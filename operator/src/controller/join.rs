@@ -63,6 +63,9 @@ mod tests {
             credentials_secret_ref: SecretRef { name: "join".to_owned() },
             ca_config_map_ref: None,
             rate: None,
+            filters: Vec::new(),
+            platforms: Vec::new(),
+            windows: Vec::new(),
         }
     }
 

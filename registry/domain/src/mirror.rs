@@ -14,8 +14,8 @@ use bytes::Bytes;
 use roadstead_metadata::{
     AdmitMirror, AdmitWriter, AdmittedMirror, AdvanceInbox, Advanced, Arrival, ClusterId, Comparison, DismissMirror,
     ForsakeBlob, LogTime, MendManifest, NewManifest, OpenUpload, OpenUploadRefused, Position, Precondition,
-    PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange,
-    ResolveManifest, ResolveManifestRefused, SnapshotStep, UploadState,
+    PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused,
+    ReceivedChange, ResolveManifest, ResolveManifestRefused, SnapshotStep, UploadState,
 };
 use roadstead_oci::{Algorithm, Digest, Hasher, Manifest, MediaType, RepositoryName, Tag, UploadId, Verified};
 use uuid::Builder;
@@ -123,6 +123,14 @@ impl Registry {
         changes: Vec<ReceivedChange>,
     ) -> Result<Result<Advanced, ReceiveChangesRefused>, Fault> {
         self.propose(ReceiveChanges { home, after, changes }).await
+    }
+
+    /// Takes in what is followed of changes of home's feed.
+    pub async fn receive_chosen(
+        &self,
+        chosen: ReceiveChosen,
+    ) -> Result<Result<Advanced, ReceiveChangesRefused>, Fault> {
+        self.propose(chosen).await
     }
 
     /// Begins a comparison with `home`, which has not been asked for its snapshot yet.

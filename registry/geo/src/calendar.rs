@@ -86,9 +86,10 @@ impl fmt::Display for Window {
             let first = (0..7).find(|day| holds(*day) && !holds(day + 6)).unwrap_or_default();
             let last = (first..first + 7).take_while(|day| holds(*day)).last().unwrap_or(first) % 7;
             let name = |day: usize| DAYS.get(day).copied().unwrap_or_default();
-            match first == last {
-                true => write!(f, "{} ", name(first))?,
-                false => write!(f, "{}-{} ", name(first), name(last))?,
+            if first == last {
+                write!(f, "{} ", name(first))?;
+            } else {
+                write!(f, "{}-{} ", name(first), name(last))?;
             }
         }
         let (from, to) = (self.from, self.to);
@@ -125,9 +126,16 @@ mod tests {
     #[test]
     fn a_window_is_open_from_its_beginning_until_its_end() {
         let day = ["09:00-17:30"];
-        assert!(!is_open(&day, 0, 8, 59) && is_open(&day, 0, 9, 0) && is_open(&day, 6, 17, 29) && !is_open(&day, 0, 17, 30));
+        assert!(
+            !is_open(&day, 0, 8, 59) && is_open(&day, 0, 9, 0) && is_open(&day, 6, 17, 29) && !is_open(&day, 0, 17, 30)
+        );
         let night = ["22:00-06:00"];
-        assert!(is_open(&night, 3, 23, 0) && is_open(&night, 3, 0, 0) && !is_open(&night, 3, 6, 0) && !is_open(&night, 3, 12, 0));
+        assert!(
+            is_open(&night, 3, 23, 0)
+                && is_open(&night, 3, 0, 0)
+                && !is_open(&night, 3, 6, 0)
+                && !is_open(&night, 3, 12, 0)
+        );
         assert!(is_open(&[], 2, 12, 0));
         assert!(is_open(&["12:00-24:00"], 0, 23, 59) && !is_open(&["12:00-24:00"], 1, 0, 0));
     }
@@ -148,9 +156,20 @@ mod tests {
         for text in ["22:00-06:00", "mon 00:00-24:00", "mon-fri 20:00-06:30", "sat-mon 01:00-02:00"] {
             assert_eq!(text.parse::<Window>().unwrap().to_string(), text);
         }
-        for text in ["", "22:00", "22-06", "24:00-06:00", "06:00-06:00", "6:00-7:00", "12:60-13:00", "25:00-26:00", "x 1:00-2:00",
-            "mon-funday 01:00-02:00", "mon  01:00-02:00", "22:00-00:00"]
-        {
+        for text in [
+            "",
+            "22:00",
+            "22-06",
+            "24:00-06:00",
+            "06:00-06:00",
+            "6:00-7:00",
+            "12:60-13:00",
+            "25:00-26:00",
+            "x 1:00-2:00",
+            "mon-funday 01:00-02:00",
+            "mon  01:00-02:00",
+            "22:00-00:00",
+        ] {
             assert_eq!(text.parse::<Window>(), Err(NoWindow), "{text}");
         }
     }

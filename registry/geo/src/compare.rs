@@ -11,6 +11,7 @@
 //! Until it has ended the mirror serves what it has. One that breaks off is made again from its start, and so is one beside
 //! which another was begun: it has an id, and of an older one nothing is taken in any more.
 
+mod choose;
 mod spool;
 
 use std::cmp::Ordering;
@@ -35,8 +36,8 @@ use crate::limits::{ANSWER_PATIENCE, COMPARED_ATTEMPTS, MAX_LOOKED_AT, MAX_PAGE_
 use crate::mirror::Mirror;
 use crate::wire::SnapshotLine;
 
-/// Manifests that home is asked for at once.
-const ASKED_AT_ONCE: usize = 16;
+/// Manifests that home is asked for at once, or sizes.
+pub(crate) const ASKED_AT_ONCE: usize = 16;
 
 /// What one side has of a repository.
 #[derive(Default)]
@@ -79,6 +80,7 @@ impl Mirror {
         let moment = Moment { home, comparison, time };
         let mut lines = self.spool(lines).await?;
         while self.send(moment, SnapshotStep::Forgets).await?.more {}
+        self.send(moment, SnapshotStep::Chooses(self.filter.hash())).await?;
         let mut last: Option<RepositoryName> = None;
         let mut current: Option<(RepositoryName, Holdings)> = None;
         loop {
@@ -93,6 +95,7 @@ impl Mirror {
             if let Some((repository, holdings)) = current.take_if(|(repository, _)| Some(&*repository) != name.as_ref())
             {
                 self.drop_between(moment, last.as_ref(), Some(&repository)).await?;
+                let holdings = self.choose_holdings(&repository, holdings).await?;
                 self.align(moment, &repository, holdings).await?;
                 last = Some(repository);
             }

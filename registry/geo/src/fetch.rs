@@ -14,7 +14,7 @@ mod bring;
 mod pieces;
 mod reader;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::follow::in_time;
-use crate::home::HomeError;
-use crate::limits::{ANSWER_PATIENCE, MAX_FETCHES};
+use crate::home::{HomeBlob, HomeError};
+use crate::limits::{ANSWER_PATIENCE, MAX_FETCHES, PIECE_BYTES};
 use crate::mirror::{Mirror, Options};
 use crate::pace::Pace;
 
@@ -63,7 +63,21 @@ pub(crate) struct Fetches {
     /// How many more may be.
     places: Arc<Semaphore>,
     running: Mutex<HashMap<Digest, Arc<Fetch>>>,
+    /// Blobs whose beginning home is asked for, which says how large they are.
+    asked: Mutex<HashSet<Digest>>,
     pace: Pace,
+}
+
+/// Somebody who asks home for the beginning of a blob.
+struct Asking<'fetches> {
+    fetches: &'fetches Fetches,
+    digest: Digest,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.fetches.asked.lock().remove(&self.digest);
+    }
 }
 
 /// A blob on its way.
@@ -79,6 +93,8 @@ pub(crate) struct Fetch {
     progress: Mutex<Progress>,
     /// Changes with `progress`.
     changed: watch::Sender<u64>,
+    /// The answer with its first bytes, where home was asked for them before its size was known.
+    beginning: Mutex<Option<HomeBlob>>,
     /// Changes when there is more to be asked for than before, or nothing ever again.
     work: watch::Sender<u64>,
     /// How it ended.
@@ -102,12 +118,18 @@ struct Progress {
 impl Fetches {
     pub(crate) fn new(options: Options) -> Self {
         let places = Arc::new(Semaphore::new(MAX_FETCHES));
-        Self { options, places, running: Mutex::default(), pace: Pace::new() }
+        Self { options, places, running: Mutex::default(), asked: Mutex::default(), pace: Pace::new() }
     }
 
     /// Where blobs are on their way through.
     pub(crate) fn folder(&self) -> &Path {
         &self.options.spool
+    }
+
+    /// Whoever asks home for the beginning of a blob, unless somebody does or it is on its way.
+    fn ask(&self, digest: Digest) -> Option<Asking<'_>> {
+        let is_on_its_way = self.running.lock().contains_key(&digest);
+        (!is_on_its_way && self.asked.lock().insert(digest)).then(|| Asking { fetches: self, digest })
     }
 
     /// How many blobs are on their way.
@@ -125,9 +147,9 @@ impl Mirror {
         size: Option<u64>,
     ) -> Result<Arc<Fetch>, FetchError> {
         // What another repository waits for says nothing of what this one holds at home (promise P11).
-        let size = match size {
-            Some(size) => size,
-            None => in_time(self.home.blob_size(repository, &digest)).await?,
+        let (size, beginning) = match size {
+            Some(size) => (size, None),
+            None => self.ask_for_beginning(repository, digest).await?,
         };
         if let Some(running) = self.fetches.running.lock().get(&digest) {
             return Ok(Arc::clone(running));
@@ -142,6 +164,7 @@ impl Mirror {
             // What others have been promised of the disk is not free, though it is not written yet.
             let promised = running.values().map(|fetch| fetch.unwritten()).sum();
             let fetch = Arc::new(Fetch::begin(repository, digest, size, promised, &self.fetches.options)?);
+            *fetch.beginning.lock() = beginning;
             running.insert(digest, Arc::clone(&fetch));
             fetch
         };
@@ -158,6 +181,26 @@ impl Mirror {
             drop(place);
         });
         Ok(fetch)
+    }
+
+    /// The size of a blob of which nothing is known, and with it its first bytes: so they are here a round trip earlier. Who
+    /// asks while another one does is told the size alone, since the bytes cross the link once.
+    async fn ask_for_beginning(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+    ) -> Result<(u64, Option<HomeBlob>), HomeError> {
+        // A replica that does not lead has the bytes from the one that does.
+        let may_ask = self.leads() || self.siblings.is_none();
+        if let Some(_asking) = self.fetches.ask(digest).filter(|_| may_ask) {
+            match in_time(self.home.blob(repository, &digest, 0..PIECE_BYTES)).await {
+                Ok(beginning) => return Ok((beginning.size, Some(beginning))),
+                Err(error @ (HomeError::Unknown { .. } | HomeError::Away(_))) => return Err(error),
+                // Of an empty one nothing is given.
+                Err(HomeError::Refused(_) | HomeError::Resynchronise(_)) => {}
+            }
+        }
+        Ok((in_time(self.home.blob_size(repository, &digest)).await?, None))
     }
 }
 
@@ -188,8 +231,14 @@ impl Fetch {
             size,
             unwritten: AtomicU64::new(size),
             spool: Arc::new(spool),
-            progress: Mutex::new(Progress { pieces: None, moved: Instant::now(), pulled: Instant::now(), failed: None }),
+            progress: Mutex::new(Progress {
+                pieces: None,
+                moved: Instant::now(),
+                pulled: Instant::now(),
+                failed: None,
+            }),
             changed: watch::Sender::new(0),
+            beginning: Mutex::default(),
             work: watch::Sender::new(0),
             ended: watch::Sender::new(None),
             pulls: AtomicUsize::new(0),

@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 use crate::home::{Home, HomeBlob, HomeError, HomeManifest, Lines};
 use crate::region::{DemotionToken, HandoverRequest, RegionReport, region_report};
 use crate::wire::{FeedLine, HomeId, SnapshotLine};
-use crate::{Calendar, Mirror, Options, feed_line, snapshot_lines, watermark};
+use crate::{Calendar, Filter, Mirror, Options, feed_line, snapshot_lines, watermark};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -92,6 +92,12 @@ impl Place {
         };
         let registry = Registry::new(metadata.expect("facts"), Arc::new(MemoryStore::new()), ports, options);
         Self { registry, folder }
+    }
+
+    /// How a mirror behaves that is here: it copies everything at any time.
+    pub(crate) fn options(&self) -> Options {
+        let (calendar, filter) = (Calendar::default(), Filter::default());
+        Options { spool: self.folder.path().join("spool"), disk_reserve: 0, link_rate: None, calendar, filter }
     }
 
     pub(crate) async fn push_blob(&self, repository: &str, content: &[u8]) -> Digest {
@@ -319,6 +325,10 @@ impl Home for Arc<FakeHome> {
             Err(BlobReadError::Unknown) => return Err(self.unknown()),
             Err(BlobReadError::Fault(fault)) => return Err(HomeError::Away(fault.to_string())),
         };
+        if range.start >= blob.size() {
+            return Err(HomeError::Refused("there is nothing".to_owned()));
+        }
+        let range = range.start..range.end.min(blob.size());
         let bytes = self.place.registry.stream_blob(&blob, range).await.map_err(|_| away())?;
         let bytes = bytes.map(|piece| piece.map_err(|error| HomeError::Away(error.to_string()))).boxed();
         Ok(HomeBlob { size: blob.size(), bytes })
@@ -336,10 +346,10 @@ pub(crate) struct Regions {
 
 impl Regions {
     pub(crate) async fn new() -> Self {
-        Self::with(Calendar::default()).await
+        Self::with(Calendar::default(), Filter::default()).await
     }
 
-    pub(crate) async fn with(calendar: Calendar) -> Self {
+    pub(crate) async fn with(calendar: Calendar, filter: Filter) -> Self {
         let (home, here) = (Place::new(1).await, Place::new(2).await);
         let home = Arc::new(FakeHome {
             place: home,
@@ -349,7 +359,7 @@ impl Regions {
             snapshots: AtomicU64::new(0),
             is_away: false.into(),
         });
-        let options = Options { spool: here.folder.path().join("spool"), disk_reserve: 0, link_rate: None, calendar };
+        let options = Options { calendar, filter, ..here.options() };
         let mirror = Mirror::new(Arc::clone(&here.registry), Arc::new(Arc::clone(&home)), None, options);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         Self { home, here, mirror, stop, tasks }
@@ -397,10 +407,16 @@ impl Regions {
         .await;
     }
 
-    pub(crate) async fn end(self) {
+    /// Ends all tasks of the mirror, as its process does that starts anew.
+    pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         self.mirror.end().await;
         self.tasks.close();
         self.tasks.wait().await;
+        (self.stop, self.tasks) = (CancellationToken::new(), TaskTracker::new());
+    }
+
+    pub(crate) async fn end(mut self) {
+        self.stop().await;
     }
 }

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use roadstead_domain::{Fault, ReceivedManifestError};
 use roadstead_metadata::{
-    ChangeKind, ClusterId, ManifestContent, Position, PutManifest, ReceiveChangesRefused, ReceivedChange, Region,
-    Standing,
+    ChangeKind, ClusterId, ManifestContent, Position, PutManifest, ReceiveChangesRefused, ReceiveChosen,
+    ReceivedChange, Region, Standing,
 };
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::choose::Chosen;
 use crate::compare::SpoolError;
 use crate::home::{HomeError, Lines};
 use crate::limits::{ANSWER_PATIENCE, FIRST_PAUSE, LONGEST_PAUSE, LOOK, MAX_WAITING, SILENCE};
@@ -111,6 +112,10 @@ impl Mirror {
         if following.is_none() && self.has_own_content()? {
             return Err(HomeError::Resynchronise("this region was home itself".to_owned()).into());
         }
+        let chosen_by = self.registry.metadata().query().and_then(|query| query.chosen_by()).map_err(Fault::from)?;
+        if following.is_some() && chosen_by != self.filter.hash() {
+            return Err(HomeError::Resynchronise("what is here was chosen by another filter".to_owned()).into());
+        }
         let mut cursor = following.map(|following| following.position).unwrap_or_default();
         let mut lines = in_time(self.home.feed(cursor)).await?;
         info!(home = self.home(), after = cursor.sequence, "following home from change {} on", cursor.sequence);
@@ -187,12 +192,27 @@ impl Mirror {
     /// Takes in a line; where the cursor is then, or `None` if it was not where it was believed to be.
     async fn receive(&self, cursor: Position, line: FeedLine) -> Result<Option<Position>, FollowError> {
         let home = line.home.0;
-        let mut changes = Vec::with_capacity(line.changes.len());
-        for change in line.changes {
-            changes.push(self.received(change).await?);
-        }
-        let last = changes.last().map_or(cursor, |change| change.position);
-        match self.registry.receive_changes(home, cursor, changes).await? {
+        let last = line.changes.last().map_or(cursor, |change| change.position);
+        let received = match self.filter.hash() {
+            None => {
+                let mut changes = Vec::with_capacity(line.changes.len());
+                for change in line.changes {
+                    changes.push(self.received(change).await?);
+                }
+                self.registry.receive_changes(home, cursor, changes).await?
+            }
+            Some(filter) => {
+                let mut chosen = Chosen::default();
+                for change in line.changes {
+                    self.choose(change, &mut chosen).await?;
+                }
+                let changes = chosen.changes;
+                self.registry
+                    .receive_chosen(ReceiveChosen { home, filter, after: cursor, until: last, changes })
+                    .await?
+            }
+        };
+        match received {
             Ok(_advanced) => Ok(Some(last)),
             Err(ReceiveChangesRefused::NotNext { cursor: actual }) => {
                 debug!(believed = cursor.sequence, actual = actual.sequence, "the cursor has moved meanwhile");
@@ -204,11 +224,14 @@ impl Mirror {
             Err(ReceiveChangesRefused::OtherHome { .. }) => {
                 Err(HomeError::Resynchronise("it is another cluster than this mirror has followed".to_owned()).into())
             }
+            Err(refused @ ReceiveChangesRefused::OtherFilter) => {
+                Err(HomeError::Resynchronise(refused.to_string()).into())
+            }
         }
     }
 
     /// A change as it is received: with its manifest verified, if home has sent that along.
-    async fn received(&self, change: WireChange) -> Result<ReceivedChange, FollowError> {
+    pub(crate) async fn received(&self, change: WireChange) -> Result<ReceivedChange, FollowError> {
         let WireChange { position, at, kind } = change;
         let (kind, manifest) = kind.into_change();
         let manifest = match (&kind, manifest) {

@@ -92,7 +92,7 @@ pub trait Home: HomeWrites {
     /// The size of a blob.
     async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError>;
 
-    /// A stretch of a blob, which must lie within it and not be empty.
+    /// A stretch of a blob, which must not be empty, and begins within it: what of it is behind the blob's end is left out.
     async fn blob(
         &self,
         repository: &RepositoryName,

@@ -20,11 +20,13 @@
 
 mod aside;
 mod calendar;
+mod choose;
 mod compare;
 mod contact;
 mod disk;
 mod feed;
 mod fetch;
+mod filter;
 #[cfg(test)]
 mod fixture;
 mod follow;
@@ -51,6 +53,7 @@ mod write;
 pub use aside::{PushAgainError, PushedAgain};
 pub use calendar::{Calendar, NoWindow, Window};
 pub use feed::{FeedError, feed_line, watermark};
+pub use filter::{Filter, FilterRule, MAX_FILTER_RULES, NoFilterRule, NoPlatform, Platform};
 pub use home::{Home, HomeBlob, HomeError, HomeManifest, Lines, Siblings};
 pub use home_writes::{HomeWrites, Outgoing, WrittenManifest, delete_manifest, take_blob, take_manifest};
 pub use lag::Lag;

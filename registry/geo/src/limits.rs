@@ -54,6 +54,9 @@ pub(crate) const CATCH_UP_PATIENCE: Duration = Duration::from_mins(1);
 /// Manifests that are listed as not whole before a promotion.
 pub const MAX_NOT_WHOLE: usize = 100;
 
+/// How deep indexes are followed that list others: clients read one.
+pub(crate) const MAX_CHOSEN_DEPTH: u32 = 4;
+
 /// Repositories that are looked at in one turn.
 pub(crate) const MAX_LOOKED_AT: usize = 1_000;
 

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use crate::calendar::Calendar;
 use crate::contact::Contact;
 use crate::fetch::Fetches;
+use crate::filter::Filter;
 use crate::home::{Home, HomeError, Siblings};
 use crate::limits::STUCK_NOTED;
 use crate::link::Link;
@@ -32,6 +33,8 @@ pub struct Options {
     pub link_rate: Option<u64>,
     /// When large blobs are copied ahead.
     pub calendar: Calendar,
+    /// What of home is followed.
+    pub filter: Filter,
 }
 
 /// A registry that follows another one. What its tasks do is in the files beside this one: `follow`, `watch`, `move_blobs`
@@ -44,6 +47,7 @@ pub struct Mirror {
     pub(crate) fetches: Fetches,
     pub(crate) link: Link,
     calendar: Calendar,
+    pub(crate) filter: Filter,
     /// The other direction of the link.
     pub(crate) way_home: Arc<Link>,
     pub(crate) ships: Ships,
@@ -87,6 +91,7 @@ impl Mirror {
             link: Link::new(options.link_rate),
             way_home: Arc::new(Link::new(options.link_rate)),
             calendar: options.calendar.clone(),
+            filter: options.filter.clone(),
             ships: Ships::default(),
             fetches: Fetches::new(options),
             tasks: TaskTracker::new(),

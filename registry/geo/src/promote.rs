@@ -200,6 +200,12 @@ impl Mirror {
             let why = "this region is no mirror that has followed anybody: there is nothing to promote";
             return Err(PromoteError::Refused(why.to_owned()));
         }
+        if !force && !self.filter.is_everything() {
+            let why = "this mirror follows a part of its home, and what its filter leaves out would be lost: take \
+                       `upstream-filter` and `upstream-platform` out of its settings and promote it when it is level, or use \
+                       --force";
+            return Err(PromoteError::Refused(why.to_owned()));
+        }
         let lag = self.lag()?;
         let (epoch, last) = match self.hand_over(self.next_epoch(&region, at_least)).await {
             Ok((epoch, last)) => (epoch, Some(last)),

@@ -21,6 +21,7 @@ use roadstead_oci::{Digest, Hasher, Reference, RepositoryName, Tag};
 use tokio::time::timeout;
 
 use crate::fetch::{Fetch, FetchError, Pull};
+use crate::filter::Share;
 use crate::follow::in_time;
 use crate::home::HomeError;
 use crate::limits::ANSWER_PATIENCE;
@@ -175,7 +176,7 @@ impl Mirror {
             Some(digest) => query.manifest_set_aside(repository, &digest)?,
             None => false,
         };
-        Ok(if is_damaged { self.away() } else { PullError::Unknown })
+        Ok(if is_damaged { self.away() } else { self.unknown_here(repository) })
     }
 
     /// Finds a blob.
@@ -232,6 +233,11 @@ impl Mirror {
         })
     }
 
+    /// What is said of what is not here while home is away: of what is not followed, home alone knows whether it exists.
+    fn unknown_here(&self, repository: &RepositoryName) -> PullError {
+        if self.filter.share(repository) == Share::Everything { PullError::Unknown } else { self.away() }
+    }
+
     fn away(&self) -> PullError {
         PullError::HomeAway(match self.contact.silence() {
             Some(silence) => format!("it was heard of {} s ago", silence.as_secs()),
@@ -256,7 +262,9 @@ fn found_or(here: Result<ManifestFound, ManifestReadError>, otherwise: PullError
 fn unbrought(error: FetchError) -> PullError {
     match error {
         FetchError::Home(error) => unanswered(error),
-        FetchError::Spool(_) | FetchError::Busy | FetchError::PutOff | FetchError::NotKept(_) => PullError::HomeAway(error.to_string()),
+        FetchError::Spool(_) | FetchError::Busy | FetchError::PutOff | FetchError::NotKept(_) => {
+            PullError::HomeAway(error.to_string())
+        }
     }
 }
 

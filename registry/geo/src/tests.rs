@@ -1,5 +1,7 @@
 //! A mirror and its home in one process, and what goes wrong between them.
 
+mod filter;
+
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -8,12 +10,12 @@ use roadstead_domain::ManifestReadError;
 use roadstead_metadata::{CommandId, Examined, LogTime, SetQuarantine};
 use roadstead_oci::Reference;
 
-use crate::Calendar;
 use crate::fetch::FetchError;
 use crate::fixture::{Instead, Regions, name, sha256};
 use crate::home::HomeError;
 use crate::limits::{MAX_WAITING, SMALL_BYTES};
 use crate::pull::{PullError, PulledBlob};
+use crate::{Calendar, Filter};
 
 /// Larger than what the facts hold.
 const LARGE: usize = 70 << 10;
@@ -278,7 +280,7 @@ fn calendar(window: &str) -> Calendar {
 
 #[tokio::test]
 async fn outside_of_its_windows_a_mirror_copies_no_large_blob_ahead_and_pulls_bring_them_still() {
-    let regions = Regions::with(calendar("tue 23:00-23:59")).await;
+    let regions = Regions::with(calendar("tue 23:00-23:59"), Filter::default()).await;
     let home = &regions.home;
     let content = vec![7; usize::try_from(SMALL_BYTES).unwrap() + 1];
     let (large, small) = (home.place.push_blob("large", &content).await, home.place.push_blob("small", b"small").await);
@@ -301,7 +303,7 @@ async fn outside_of_its_windows_a_mirror_copies_no_large_blob_ahead_and_pulls_br
 
 #[tokio::test]
 async fn within_its_windows_a_mirror_copies_large_blobs_ahead() {
-    let regions = Regions::with(calendar("mon-tue 22:00-23:00")).await;
+    let regions = Regions::with(calendar("mon-tue 22:00-23:00"), Filter::default()).await;
     let content = vec![7; usize::try_from(SMALL_BYTES).unwrap() + 1];
     let large = regions.home.place.push_blob("large", &content).await;
     let digest = regions.home.place.put("large", "v1", &[large], 0).await;

@@ -118,6 +118,17 @@ pub enum SnapshotLine {
 }
 
 impl WireKind {
+    /// Where it happened.
+    pub(crate) const fn repository(&self) -> &RepositoryName {
+        match self {
+            Self::BlobLinked { repository, .. }
+            | Self::BlobUnlinked { repository, .. }
+            | Self::ManifestPut { repository, .. }
+            | Self::ManifestDeleted { repository, .. }
+            | Self::TagDeleted { repository, .. } => repository,
+        }
+    }
+
     pub(crate) fn of(change: ChangeKind, manifest: Option<WireManifest>) -> Self {
         match change {
             ChangeKind::BlobLinked { repository, digest, size } => Self::BlobLinked { repository, digest, size },

@@ -32,7 +32,7 @@ use crate::{
     KeepAsideRefused, KeptAside, LandBlob, LandBlobRefused, Level, LinkBlob, LinkBlobRefused, Linked, LogTime,
     ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
     NewManifest, NoteRemote, OpenUploadRefused, Outcome, Position, Precondition, PromoteRegion, PromoteRegionRefused,
-    Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot,
+    Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot,
     ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch, RemoteProgress, ReserveKeys, ReserveKeysRefused,
     ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
     TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
@@ -220,6 +220,12 @@ fn mirror_commands() -> Vec<(&'static str, Command)> {
         ("mend-manifest", MendManifest { manifest: PutManifest::new(verified(1), new_manifest(1)) }.into()),
         ("land-blob", LandBlob { repository: repository(1), digest: digest(1) }.into()),
         ("admit-writer", AdmitWriter { name: "eu".to_owned(), token: digest(1) }.into()),
+        (
+            "receive-chosen",
+            ReceiveChosen { home, filter: digest(5), after, until: position, changes: Vec::new() }.into(),
+        ),
+        ("receive-snapshot-chooses", snapshot(SnapshotStep::Chooses(Some(digest(5))))),
+        ("receive-snapshot-chooses-all", snapshot(SnapshotStep::Chooses(None))),
     ]
 }
 
@@ -308,6 +314,8 @@ fn mirror_outcomes() -> Vec<(&'static str, Outcome)> {
         ("receive-changes-not-next", not_received(ReceiveChangesRefused::NotNext { cursor: position })),
         ("receive-changes-gap", not_received(ReceiveChangesRefused::Gap { after: position })),
         ("receive-changes-other-home", not_received(ReceiveChangesRefused::OtherHome { home: ClusterId(8) })),
+        ("receive-changes-other-filter", not_received(ReceiveChangesRefused::OtherFilter)),
+        ("receive-chosen", Outcome::ReceiveChosen(Ok(advanced))),
         ("receive-snapshot", Outcome::ReceiveSnapshot(Ok(advanced))),
         ("receive-snapshot-superseded", Outcome::ReceiveSnapshot(Err(ReceiveSnapshotRefused::Superseded))),
         ("receive-snapshot-not-forgotten", Outcome::ReceiveSnapshot(Err(ReceiveSnapshotRefused::NotForgotten))),

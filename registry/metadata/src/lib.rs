@@ -37,7 +37,7 @@ pub use command::{
     ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
     NeverRefused, NewManifest, NoteRemote, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition,
     PromoteRegion, PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch,
+    ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch,
     RemoteProgress, ReserveKeys, ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine,
     SnapshotStep, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
 };

@@ -27,7 +27,7 @@ pub(crate) use kind::{Kind, Size, Span};
 pub(crate) use problem::SettingsError;
 use reader::{Noted, Reader};
 use roadstead_domain::Acknowledge;
-use roadstead_geo::Window;
+use roadstead_geo::{Filter, MAX_FILTER_RULES, Window};
 pub(crate) use sources::{CONFIG_VARIABLE, Sources};
 use table::{
     ACK, ACK_TIMEOUT, ANONYMOUS_PULL, AckChoice, BACKUP, BACKUP_INTERVAL, BACKUP_RETENTION, BLOB_SERVING, BLOBS,
@@ -36,7 +36,7 @@ use table::{
     PART_SIZE, PEER_ADDRESS, PEER_LISTEN, REDIRECT_EXPIRY, S3_BUCKET, S3_CA_FILE, S3_ENDPOINT, S3_PATH_STYLE,
     S3_PREFIX, S3_PUBLIC_ENDPOINT, S3_REGION, SCRUB_INTERVAL, SCRUB_RATE, SHUTDOWN_GRACE, SPARSE_MANIFESTS, STORAGE,
     ServingChoice, StorageChoice, TLS, TLS_CERTIFICATE, TLS_KEY, TLS_NAME, TlsChoice, UPLOAD_EXPIRY, UPSTREAM,
-    UPSTREAM_CA_FILE, UPSTREAM_RATE, UPSTREAM_TOKEN_FILE, UPSTREAM_WINDOW,
+    UPSTREAM_CA_FILE, UPSTREAM_FILTER, UPSTREAM_PLATFORM, UPSTREAM_RATE, UPSTREAM_TOKEN_FILE, UPSTREAM_WINDOW,
 };
 pub(crate) use table::{ALL, DATA, JoinAs, Listed, LogFormat, Preset, Section};
 
@@ -181,6 +181,8 @@ pub(crate) struct Upstream {
     pub rate: Option<u64>,
     /// When large blobs are copied ahead; always, without one.
     pub windows: Vec<Window>,
+    /// What is copied.
+    pub filter: Filter,
 }
 
 /// What makes a replica one of the cluster.
@@ -481,9 +483,11 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
     let token = reader.optional(&UPSTREAM_TOKEN_FILE);
     let ca_file = reader.optional(&UPSTREAM_CA_FILE);
     let rate = reader.one(&UPSTREAM_RATE);
-    let windows = reader.many(&UPSTREAM_WINDOW)?;
+    let windows = reader.many(&UPSTREAM_WINDOW);
+    let filter = filter(reader);
     let (url, token, ca_file) = (url?, token?, ca_file?);
     let rate = Some(rate?).filter(|rate| *rate > 0);
+    let (windows, filter) = (windows?, filter?);
     let Some(url) = url else {
         let together = "none, or one with an `upstream`";
         if token.is_some() {
@@ -517,7 +521,22 @@ fn upstream(reader: &mut Reader<'_>) -> Result<Option<Upstream>, Noted> {
         reader.refuse_but(&UPSTREAM, reason, "an https URL, or http to this machine itself");
         return Err(Noted);
     }
-    Ok(Some(Upstream { url, host, port, is_https, token, ca_file, rate, windows }))
+    Ok(Some(Upstream { url, host, port, is_https, token, ca_file, rate, windows, filter }))
+}
+
+fn filter(reader: &mut Reader<'_>) -> Result<Filter, Noted> {
+    let (rules, platforms) = (reader.many(&UPSTREAM_FILTER), reader.many(&UPSTREAM_PLATFORM));
+    let filter = Filter { rules: rules?, platforms: platforms? };
+    let most = format!("at most {MAX_FILTER_RULES} of them");
+    if filter.rules.len() > MAX_FILTER_RULES {
+        reader.refuse_but(&UPSTREAM_FILTER, "there are too many", &most);
+        return Err(Noted);
+    }
+    if filter.platforms.len() > MAX_FILTER_RULES {
+        reader.refuse_but(&UPSTREAM_PLATFORM, "there are too many", &most);
+        return Err(Noted);
+    }
+    Ok(filter)
 }
 
 fn backup(reader: &mut Reader<'_>) -> Result<Backup, Noted> {

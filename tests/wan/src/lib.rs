@@ -261,7 +261,7 @@ where
             {
                 *byte ^= 1;
             }
-            if line.send((arrives, packet.iter().take(length).copied().collect())).is_err() {
+            if line.send((arrives, packet.get(..length).unwrap_or_default().to_vec())).is_err() {
                 return;
             }
         }

@@ -22,8 +22,8 @@ use crate::disk::disk_work;
 use crate::follow::{Pauses, in_time};
 use crate::home::{HomeBlob, HomeError};
 use crate::limits::{
-    ANSWER_PATIENCE, DEMAND_STREAMS, END_PATIENCE, MAX_ATTEMPTS, PIECES_AT_ONCE, PUT_OFF_AFTER, SMALL_BYTES,
-    STREAMS_PER_BLOB,
+    ANSWER_PATIENCE, DEMAND_STREAMS, END_PATIENCE, MAX_ATTEMPTS, PIECE_BYTES, PIECES_AT_ONCE, PUT_OFF_AFTER,
+    SMALL_BYTES, STREAMS_PER_BLOB,
 };
 use crate::link::Class;
 use crate::mirror::Mirror;
@@ -220,13 +220,18 @@ impl Fetch {
     ) -> Result<(), FetchError> {
         let pace = &mirror.fetches.pace;
         let _busy = pace.begin();
-        let (blob, crosses_link) = self.open(mirror, repository, stretch.at()..stretch.end, from_siblings).await?;
+        let beginning = if stretch.at() == 0 { self.beginning.lock().take() } else { None };
+        let end = if beginning.is_some() { stretch.end.min(PIECE_BYTES) } else { stretch.end };
+        let (blob, crosses_link) = match beginning {
+            Some(beginning) => (beginning, true),
+            None => self.open(mirror, repository, stretch.at()..end, from_siblings).await?,
+        };
         if blob.size != self.size {
             let why = format!("home announced {} bytes of {} and has {}", self.size, self.digest, blob.size);
             return Err(HomeError::Refused(why).into());
         }
         let mut pieces = blob.bytes.ready_chunks(PIECES_AT_ONCE);
-        while stretch.at() < stretch.end {
+        while stretch.at() < end {
             let pieces = match timeout(ANSWER_PATIENCE, pieces.next()).await {
                 Ok(Some(pieces)) => pieces,
                 Ok(None) => return Err(HomeError::Away("the connection ended early".to_owned()).into()),
@@ -245,7 +250,7 @@ impl Fetch {
                 pace.brought(length as u64);
             }
             let at = stretch.at();
-            let written = self.write(at, stretch.end, whole).await?;
+            let written = self.write(at, end, whole).await?;
             self.has_come(at, written);
             stretch.at.store(at + written, Ordering::Relaxed);
             if let Some(error) = broken {

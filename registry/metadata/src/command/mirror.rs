@@ -44,6 +44,22 @@ pub struct ReceiveChanges {
     pub changes: Vec<ReceivedChange>,
 }
 
+/// Takes in what a mirror with a filter follows of the changes that come right after the cursor, and moves the cursor behind
+/// all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiveChosen {
+    /// The cluster whose feed this is. The first one that is received from is the mirror's home.
+    pub home: ClusterId,
+    /// What the filter hashes to: what was received before was chosen by the same one.
+    pub filter: Digest,
+    /// Where the cursor is believed to be; before everything, where none was set.
+    pub after: Position,
+    /// The last change that was looked at.
+    pub until: Position,
+    /// In home's order. Where a manifest was chosen, the blobs that it names come before it at its place.
+    pub changes: Vec<ReceivedChange>,
+}
+
 /// One comparison of a mirror with its home, drawn by whoever begins it: only the newest goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Comparison(pub u128);
@@ -73,6 +89,8 @@ pub enum SnapshotStep {
     Changes(Vec<ReceivedChange>),
     /// It ends, and the cursor goes to the place in the feed of that moment.
     Ends(Position),
+    /// What is followed from here on is chosen by the filter that hashes to this; everything, without.
+    Chooses(Option<Digest>),
 }
 
 /// Why [`ReceiveSnapshot`] was refused.
@@ -99,7 +117,7 @@ pub struct Advanced {
     pub more: bool,
 }
 
-/// Why [`ReceiveChanges`] was refused.
+/// Why [`ReceiveChanges`] or [`ReceiveChosen`] was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ReceiveChangesRefused {
     /// The cursor is elsewhere: somebody else received, or the answer to an earlier attempt was lost.
@@ -120,6 +138,9 @@ pub enum ReceiveChangesRefused {
         /// Its home.
         home: ClusterId,
     },
+    /// What is here was chosen by another filter, or by none: a comparison is due.
+    #[error("what is here was chosen by another filter")]
+    OtherFilter,
 }
 
 /// Says what became of a manifest whose bytes home did not send along.

@@ -35,7 +35,7 @@ pub use manifest::{
 };
 pub use mirror::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, Comparison, DismissMirror, ForsakeBlob, MendManifest, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, ResolveManifest,
+    ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, ResolveManifest,
     ResolveManifestRefused, SnapshotStep,
 };
 pub use node::{AllocateNode, AnnounceLevel, AnnounceLevelRefused, NameFirstVolume};
@@ -102,6 +102,7 @@ impl Command {
             | Self::PutManifest(_)
             | Self::TagManifest(_)
             | Self::ReceiveChanges(_)
+            | Self::ReceiveChosen(_)
             | Self::ReceiveSnapshot(_)
             | Self::ResolveManifest(_)
             | Self::MendManifest(_)
@@ -178,7 +179,8 @@ impl Command {
             | Self::KeepAside(_)
             | Self::DismissAside(_)
             | Self::NoteRemote(_)
-            | Self::HandOverRegion(_) => Level::FIRST,
+            | Self::HandOverRegion(_)
+            | Self::ReceiveChosen(_) => Level::FIRST,
         }
     }
 }
@@ -309,4 +311,5 @@ operations! {
     DismissAside -> u32 | NeverRefused,
     NoteRemote -> () | NeverRefused,
     HandOverRegion -> Fenced | FenceRegionRefused,
+    ReceiveChosen -> Advanced | ReceiveChangesRefused,
 }

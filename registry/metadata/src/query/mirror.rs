@@ -4,7 +4,7 @@ use roadstead_oci::{Digest, RepositoryName, Tag};
 
 use super::{Query, QueryError};
 use crate::state::keyspace::{
-    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, OBJECTS,
+    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, FILTER, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, OBJECTS,
     QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, WANTED, WRITERS,
 };
 use crate::state::rows::{AnnouncedRow, CursorRow, InboxRow, MirrorRow};
@@ -121,6 +121,11 @@ impl Query {
             }
         }
         Ok(waiting)
+    }
+
+    /// What the filter hashes to by which what is here was chosen; everything is, without.
+    pub fn chosen_by(&self) -> Result<Option<Digest>, QueryError> {
+        self.rows.get(FILTER, ())
     }
 
     /// Where a tag will point.

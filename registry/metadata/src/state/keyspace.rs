@@ -115,6 +115,8 @@ pub(crate) const PASSED_OVER: Region<(RepositoryName, Tag), Digest> = Region::ne
 pub(crate) const LANDED: Region<(RepositoryName, Digest), LogTime> = Region::new(0x87);
 /// The same by age.
 pub(crate) const LANDED_BY_AGE: Region<(LogTime, RepositoryName, Digest), ()> = Region::new(0x88);
+/// What the filter hashes to by which a mirror has chosen what it follows, if it has one.
+pub(crate) const FILTER: Region<(), Digest> = Region::new(0x92);
 
 /// What a home that was fenced had acknowledged and its successor did not have.
 pub(crate) const ASIDE: Region<Position, AsideRow> = Region::new(0x8a);
@@ -581,6 +583,7 @@ mod tests {
             ("upload-by-age", UPLOADS_BY_AGE.key((time, upload))),
             ("change", CHANGES.key(position)),
             ("cursor", CURSOR.key(())),
+            ("filter", FILTER.key(())),
             ("inbox", INBOX.key((name, &Arrival(300)))),
             ("inbox-by-age", INBOX_BY_AGE.key(&Arrival(300))),
             ("wanted", WANTED.key((digest, name))),

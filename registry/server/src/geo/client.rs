@@ -308,9 +308,12 @@ impl Home for HttpHome {
         let answer = self.ask(Method::GET, &target, Some(&range)).await?;
         // `bytes 0-7/8`
         let given = answer.header(&CONTENT_RANGE)?;
-        let wanted = format!("bytes {}-{}/", range.start, range.end.saturating_sub(1));
-        let size = given.strip_prefix(&wanted).ok_or_else(|| misread(format!("the range {given} for {wanted}")))?;
-        let size = size.parse().map_err(misread)?;
+        let size = given.rsplit_once('/').and_then(|(_, size)| size.parse::<u64>().ok());
+        let size = size.ok_or_else(|| misread(format!("the range {given}")))?;
+        let wanted = format!("bytes {}-{}/{size}", range.start, range.end.min(size).saturating_sub(1));
+        if given != wanted {
+            return Err(misread(format!("the range {given} for {wanted}")));
+        }
         Ok(HomeBlob { size, bytes: answer.bytes().boxed() })
     }
 }

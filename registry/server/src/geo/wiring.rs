@@ -43,6 +43,7 @@ pub(crate) async fn connect(
         disk_reserve: settings.disk_reserve,
         link_rate: upstream.rate,
         calendar: Calendar(upstream.windows.clone()),
+        filter: upstream.filter.clone(),
     };
     let siblings = content
         .map(|transport| Arc::new(Leader { metadata: registry.metadata().clone(), transport }) as Arc<dyn Siblings>);

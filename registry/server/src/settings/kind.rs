@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roadstead_geo::Window;
+use roadstead_geo::{FilterRule, Platform, Window};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -209,6 +209,38 @@ impl Kind for Span {
     fn accepted(&self) -> String {
         let words = |span: Duration| written(u64::try_from(span.as_millis()).unwrap_or(u64::MAX), &TIME_UNITS);
         format!("a time from {} to {}, in ms, s, m, h or d", words(self.least), words(self.most))
+    }
+}
+
+/// What of an upstream is followed.
+pub(crate) struct Followed;
+
+impl Kind for Followed {
+    type Value = FilterRule;
+
+    fn parse(&self, text: &str) -> Option<FilterRule> {
+        text.parse().ok()
+    }
+
+    fn accepted(&self) -> String {
+        "REPOSITORY or REPOSITORY:TAG, where * stands for any text without a slash and ** for any text, such as team/** or \
+         team/app:v*"
+            .to_owned()
+    }
+}
+
+/// What images run on.
+pub(crate) struct RunsOn;
+
+impl Kind for RunsOn {
+    type Value = Platform;
+
+    fn parse(&self, text: &str) -> Option<Platform> {
+        text.parse().ok()
+    }
+
+    fn accepted(&self) -> String {
+        "OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, such as linux/amd64 or linux/arm/v7".to_owned()
     }
 }
 

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::kind::{
-    Address, Choice, Count, Endpoint, File, HostAndPort, HostName, Kind, LogFilter, Size, Span, Switch, WeekWindow,
-    Word,
+    Address, Choice, Count, Endpoint, File, Followed, HostAndPort, HostName, Kind, LogFilter, RunsOn, Size, Span,
+    Switch, WeekWindow, Word,
 };
 
 /// A setting whose text becomes a `K::Value`.
@@ -616,6 +616,36 @@ pub(crate) static ACK_TIMEOUT: Setting<Span> = Setting {
     ),
 };
 
+pub(crate) static UPSTREAM_FILTER: Setting<Followed> = Setting {
+    kind: Followed,
+    about: About {
+        repeatable: true,
+        ..About::new(
+            "upstream-filter",
+            Section::Mirror,
+            "PATTERN",
+            Preset::Unset { example: "team/**" },
+            "Copies only what one of these names, with its signatures; everything, if none is given. All else is pulled from the \
+             upstream each time, and answered with 503 while that is away. Listings show what is copied.",
+        )
+    },
+};
+
+pub(crate) static UPSTREAM_PLATFORM: Setting<RunsOn> = Setting {
+    kind: RunsOn,
+    about: About {
+        repeatable: true,
+        ..About::new(
+            "upstream-platform",
+            Section::Mirror,
+            "PLATFORM",
+            Preset::Unset { example: "linux/amd64" },
+            "Of an index, copies only the images for these; all, if none is given. The others are pulled from the upstream each \
+             time.",
+        )
+    },
+};
+
 pub(crate) static UPSTREAM_WINDOW: Setting<WeekWindow> = Setting {
     kind: WeekWindow,
     about: About {
@@ -757,7 +787,8 @@ pub(crate) static LOG_LEVEL: Setting<LogFilter> = Setting {
 };
 
 /// All of them, in the order in which people read them.
-pub(crate) static ALL: [&dyn Listed; 51] = [
+pub(crate) static ALL: [&dyn Listed; 54] = [
+pub(crate) static ALL: [&dyn Listed; 54] = [
     &LISTEN,
     &DATA,
     &STORAGE,
@@ -804,6 +835,8 @@ pub(crate) static ALL: [&dyn Listed; 51] = [
     &UPSTREAM_RATE,
     &ACK,
     &ACK_TIMEOUT,
+    &UPSTREAM_FILTER,
+    &UPSTREAM_PLATFORM,
     &UPSTREAM_WINDOW,
     &BACKUP,
     &BACKUP_INTERVAL,

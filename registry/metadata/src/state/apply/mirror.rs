@@ -22,14 +22,14 @@ use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
 
 use super::{Apply, Halt, require};
 use crate::state::keyspace::{
-    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, PASSED_OVER,
+    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, FILTER, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, PASSED_OVER,
     QUARANTINED_MANIFESTS, REMOTES, WANTED, WRITERS,
 };
 use crate::state::rows::{CursorRow, InboxRow, MirrorRow};
 use crate::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, ChangeKind, ClusterId, DeleteManifest, DeleteTag, DismissMirror,
     ForsakeBlob, ManifestContent, MendManifest, NeverRefused, NoteRemote, Position, PutManifest, PutManifestRefused,
-    QueryError, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange,
+    QueryError, ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange,
     ResolveManifest, ResolveManifestRefused, SnapshotStep,
 };
 
@@ -52,13 +52,8 @@ impl Apply<'_> {
         operation: ReceiveChanges,
     ) -> Result<Advanced, Halt<ReceiveChangesRefused>> {
         let ReceiveChanges { home, after, changes } = operation;
-        let known = self.rows.get(CURSOR, ())?;
-        // Whoever was home itself is compared with the new one, and goes on from there.
-        require(known.is_some() || !self.is_fenced()?, ReceiveChangesRefused::OtherHome { home })?;
-        let mut cursor = known.unwrap_or_else(|| CursorRow::new(home));
-        let is_same = cursor.home == home && cursor.comparison.is_none();
-        require(is_same, ReceiveChangesRefused::OtherHome { home: cursor.home })?;
-        require(cursor.position == after, ReceiveChangesRefused::NotNext { cursor: cursor.position })?;
+        let mut cursor = self.cursor_at(home, after)?;
+        require(!self.rows.has(FILTER, ())?, ReceiveChangesRefused::OtherFilter)?;
         let mut last = after;
         for change in &changes {
             let follows = change.position.sequence == last.sequence + 1
@@ -70,6 +65,38 @@ impl Apply<'_> {
         cursor.position = last;
         self.rows.put(CURSOR, (), &cursor)?;
         Ok(self.take_in(changes)?)
+    }
+
+    pub(super) fn receive_chosen(&mut self, operation: ReceiveChosen) -> Result<Advanced, Halt<ReceiveChangesRefused>> {
+        let ReceiveChosen { home, filter, after, until, changes } = operation;
+        let mut cursor = self.cursor_at(home, after)?;
+        if self.is_mirror()? {
+            require(self.rows.get(FILTER, ())? == Some(filter), ReceiveChangesRefused::OtherFilter)?;
+        } else {
+            self.rows.put(FILTER, (), &filter)?;
+        }
+        let mut last = after;
+        for change in &changes {
+            let follows = change.position.sequence > after.sequence && change.position.sequence >= last.sequence;
+            require(follows, ReceiveChangesRefused::Gap { after: last })?;
+            last = change.position;
+        }
+        require(until.sequence >= last.sequence, ReceiveChangesRefused::Gap { after: last })?;
+        cursor.position = until;
+        self.rows.put(CURSOR, (), &cursor)?;
+        Ok(self.take_in(changes)?)
+    }
+
+    /// The cursor, if what comes after this place of this cluster's feed is what is received next.
+    fn cursor_at(&self, home: ClusterId, after: Position) -> Result<CursorRow, Halt<ReceiveChangesRefused>> {
+        let known = self.rows.get(CURSOR, ())?;
+        // Whoever was home itself is compared with the new one, and goes on from there.
+        require(known.is_some() || !self.is_fenced()?, ReceiveChangesRefused::OtherHome { home })?;
+        let cursor = known.unwrap_or_else(|| CursorRow::new(home));
+        let is_same = cursor.home == home && cursor.comparison.is_none();
+        require(is_same, ReceiveChangesRefused::OtherHome { home: cursor.home })?;
+        require(cursor.position == after, ReceiveChangesRefused::NotNext { cursor: cursor.position })?;
+        Ok(cursor)
     }
 
     pub(super) fn receive_snapshot(
@@ -88,6 +115,13 @@ impl Apply<'_> {
         if step == SnapshotStep::Forgets {
             return Ok(self.forget_inbox(cursor)?);
         }
+        if let SnapshotStep::Chooses(filter) = step {
+            match filter {
+                Some(filter) => self.rows.put(FILTER, (), &filter)?,
+                None => self.rows.remove(FILTER, ())?,
+            }
+            return Ok(Advanced::default());
+        }
         require(!cursor.forgetting, ReceiveSnapshotRefused::NotForgotten)?;
         match step {
             SnapshotStep::Changes(changes) => Ok(self.take_in(changes)?),
@@ -96,7 +130,7 @@ impl Apply<'_> {
                 self.rows.put(CURSOR, (), &cursor)?;
                 Ok(Advanced::default())
             }
-            SnapshotStep::Begins | SnapshotStep::Forgets => Ok(Advanced::default()),
+            SnapshotStep::Begins | SnapshotStep::Forgets | SnapshotStep::Chooses(_) => Ok(Advanced::default()),
         }
     }
 

@@ -151,6 +151,7 @@ impl<'txn> Apply<'txn> {
             Command::BeginHistory(operation) => Outcome::BeginHistory(settle(self.begin_history(&operation))?),
             Command::AnnounceLevel(operation) => Outcome::AnnounceLevel(settle(self.announce_level(&operation))?),
             Command::ReceiveChanges(operation) => Outcome::ReceiveChanges(settle(self.receive_changes(operation))?),
+            Command::ReceiveChosen(operation) => Outcome::ReceiveChosen(settle(self.receive_chosen(operation))?),
             Command::ReceiveSnapshot(operation) => Outcome::ReceiveSnapshot(settle(self.receive_snapshot(operation))?),
             Command::ResolveManifest(operation) => Outcome::ResolveManifest(settle(self.resolve_manifest(operation))?),
             Command::ForsakeBlob(operation) => Outcome::ForsakeBlob(settle(self.forsake_blob(&operation))?),

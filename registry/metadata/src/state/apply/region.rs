@@ -57,7 +57,8 @@ impl Command {
             | Self::KeepAside(_)
             | Self::DismissAside(_)
             | Self::NoteRemote(_)
-            | Self::HandOverRegion(_) => false,
+            | Self::HandOverRegion(_)
+            | Self::ReceiveChosen(_) => false,
         }
     }
 

@@ -12,8 +12,9 @@ use crate::fixtures::{World, digest, new_manifest, repository, tag, verified};
 use crate::{
     AdmitMirror, AdvanceInbox, Advanced, AnnouncedManifest, AnnouncedTag, Change, ChangeKind, ClusterId, CollectBlobs,
     Comparison, DeleteManifest, DeleteTag, DismissMirror, Examined, ForsakeBlob, LinkBlob, LogTime, MendManifest,
-    NewManifest, Position, PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused,
-    ReceivedChange, ReserveKeys, ResolveManifest, SetQuarantine, SnapshotStep, UnlinkBlob, Unresolved, Wanted,
+    NewManifest, Position, PutManifest, ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot,
+    ReceiveSnapshotRefused, ReceivedChange, ReserveKeys, ResolveManifest, SetQuarantine, SnapshotStep, UnlinkBlob,
+    Unresolved, Wanted,
 };
 
 const HOME: ClusterId = ClusterId(8);
@@ -397,6 +398,43 @@ fn p9_only_what_follows_the_cursor_is_received_and_only_from_one_home() {
     assert_eq!(two.mirror.propose(all).unwrap_err(), ReceiveChangesRefused::NotNext { cursor });
     let other = ReceiveChanges { home: ClusterId(9), after: cursor, changes: Vec::new() };
     assert_eq!(two.mirror.propose(other).unwrap_err(), ReceiveChangesRefused::OtherHome { home: HOME });
+}
+
+#[test]
+fn p9_what_a_filter_leaves_out_is_behind_the_cursor_and_another_filter_needs_a_comparison() {
+    let mut two = Two::new();
+    for blob in [11, 12, 13] {
+        two.step(Step::Link(1, blob));
+    }
+    let changes = two.page(Position::default(), 10);
+    let (first, until) = (Position::default(), changes[2].position);
+    let receive = |filter, after, until, changes| ReceiveChosen { home: HOME, filter, after, until, changes };
+    let one = vec![changes[1].clone()];
+    two.mirror.propose(receive(digest(1), first, until, one.clone())).unwrap();
+    assert_eq!(two.cursor(), until);
+    let query = two.mirror.query();
+    assert_eq!(
+        query.wanted(None, 10).unwrap().into_iter().map(|wanted| wanted.digest).collect::<Vec<_>>(),
+        [digest(12)]
+    );
+    assert_eq!(query.chosen_by().unwrap(), Some(digest(1)));
+    for (filter, after, refused) in [
+        (digest(1), first, ReceiveChangesRefused::NotNext { cursor: until }),
+        (digest(2), until, ReceiveChangesRefused::OtherFilter),
+        (digest(1), until, ReceiveChangesRefused::Gap { after: until }),
+    ] {
+        let chosen = receive(filter, after, until, one.clone());
+        assert_eq!(two.mirror.propose(chosen).unwrap_err(), refused);
+    }
+    let all = ReceiveChanges { home: HOME, after: until, changes: Vec::new() };
+    assert_eq!(two.mirror.propose(all.clone()).unwrap_err(), ReceiveChangesRefused::OtherFilter);
+    let mut compare = |step| {
+        two.mirror.propose(ReceiveSnapshot { home: HOME, comparison: Comparison(1), step }).unwrap();
+    };
+    for step in [SnapshotStep::Begins, SnapshotStep::Forgets, SnapshotStep::Chooses(None), SnapshotStep::Ends(until)] {
+        compare(step);
+    }
+    two.mirror.propose(all).unwrap();
 }
 
 fn compare(world: &mut World, comparison: u128, step: SnapshotStep) -> Result<Advanced, ReceiveSnapshotRefused> {

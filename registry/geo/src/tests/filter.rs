@@ -1,0 +1,188 @@
+//! Mirrors that follow a part of their home.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roadstead_domain::{Precondition, PushedManifest};
+use roadstead_oci::{Digest, MediaType, Reference};
+use serde_json::{Value, json};
+
+use crate::fixture::{Regions, name, sha256};
+use crate::pull::PullError;
+use crate::{Calendar, Filter, Mirror, Options};
+
+const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn filter(rules: &[&str], platforms: &[&str]) -> Filter {
+    Filter {
+        rules: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
+        platforms: platforms.iter().map(|platform| platform.parse().unwrap()).collect(),
+    }
+}
+
+async fn following(rules: &[&str], platforms: &[&str]) -> Regions {
+    Regions::with(Calendar::default(), filter(rules, platforms)).await
+}
+
+/// Puts any manifest at home, under a tag or its digest.
+async fn put(regions: &Regions, repository: &str, tag: Option<&str>, media_type: &str, document: &Value) -> Digest {
+    let bytes = Bytes::from(document.to_string());
+    let digest = sha256(&bytes);
+    let reference = tag.map_or(Reference::Digest(digest), |tag| Reference::Tag(tag.parse().unwrap()));
+    let pushed = PushedManifest { declared: Some(MediaType::from_content_type(media_type).unwrap()), bytes };
+    let registry = &regions.home.place.registry;
+    registry.put_manifest(&name(repository), &reference, &[], Precondition::None, pushed).await.unwrap();
+    digest
+}
+
+/// Pushes an image without a tag that has one blob with this content; it, and its blob.
+async fn image(regions: &Regions, repository: &str, content: &str) -> (Digest, Digest) {
+    let blob = regions.home.place.push_blob(repository, content.as_bytes()).await;
+    let layer = json!({"mediaType": "application/octet-stream", "digest": blob.to_string(), "size": content.len()});
+    let document = json!({"schemaVersion": 2, "mediaType": IMAGE, "config": layer, "layers": [layer]});
+    (put(regions, repository, None, IMAGE, &document).await, blob)
+}
+
+fn entry(digest: &Digest, platform: &str) -> Value {
+    let (os, architecture) = platform.split_once('/').unwrap();
+    let platform = json!({"os": os, "architecture": architecture});
+    json!({"mediaType": IMAGE, "digest": digest.to_string(), "size": 5, "platform": platform})
+}
+
+fn is_here(regions: &Regions, repository: &str, digest: &Digest) -> bool {
+    regions.here.registry.metadata().query().unwrap().manifest(&name(repository), digest).unwrap().is_some()
+}
+
+fn holds(regions: &Regions, repository: &str, blob: &Digest) -> bool {
+    regions.here.registry.metadata().query().unwrap().blob(&name(repository), blob).unwrap().is_some()
+}
+
+#[tokio::test]
+async fn p8_a_repository_that_is_not_followed_is_read_through_and_not_denied_while_home_is_away() {
+    let regions = following(&["team/**"], &[]).await;
+    let home = &regions.home;
+    let (one, two) = (home.place.push_blob("team/app", b"one").await, home.place.push_blob("other", b"two").await);
+    let followed = home.place.put("team/app", "v1", &[one], 0).await;
+    let left_out = home.place.put("other", "v1", &[two], 0).await;
+    regions.run();
+    regions.until_tag("team/app", "v1", followed).await;
+    regions.until_received().await;
+    assert_eq!((regions.here.tag("other", "v1"), home.asked(two)), (None, 0));
+    let tag = Reference::Tag("v1".parse().unwrap());
+    let pulled = regions.mirror.find_manifest(&name("other"), &tag).await.unwrap();
+    assert_eq!(pulled.digest, left_out);
+    assert!(regions.mirror.find_blob(&name("other"), &two).await.is_ok());
+    let never = regions.mirror.find_manifest(&name("other"), &Reference::Digest(sha256(b"never"))).await;
+    assert!(matches!(never, Err(PullError::Unknown)), "home says so");
+    home.go_away(true);
+    regions.until("home is away", || !regions.mirror.lag().unwrap().home_is_there).await;
+    for reference in [tag.clone(), Reference::Digest(left_out)] {
+        let pulled = regions.mirror.find_manifest(&name("other"), &reference).await;
+        assert!(matches!(pulled, Err(PullError::HomeAway(_))), "{:?}", pulled.err());
+    }
+    let pulled = regions.mirror.find_blob(&name("other"), &two).await;
+    assert!(matches!(pulled, Err(PullError::HomeAway(_))), "{:?}", pulled.err());
+    // What is followed entirely is known entirely.
+    assert_eq!(regions.mirror.find_manifest(&name("team/app"), &tag).await.unwrap().digest, followed);
+    let never = regions.mirror.find_manifest(&name("team/app"), &Reference::Tag("v2".parse().unwrap())).await;
+    assert!(matches!(never, Err(PullError::Unknown)));
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn p9_a_tag_that_is_followed_moves_with_its_blobs_and_signature_and_others_are_not_copied() {
+    let regions = following(&["app:v*"], &[]).await;
+    regions.run();
+    let home = &regions.home;
+    let (nightly, stable) = (home.place.push_blob("app", b"n").await, home.place.push_blob("app", b"s").await);
+    let left_out = home.place.put("app", "nightly", &[nightly], 0).await;
+    let first = home.place.put("app", "v1", &[stable], 0).await;
+    regions.until_tag("app", "v1", first).await;
+    // A signature that names it, and one whose tag does.
+    let (_, signed) = image(&regions, "app", "signature").await;
+    let config = json!({"mediaType": "application/octet-stream", "digest": signed.to_string(), "size": 9});
+    let subject = json!({"mediaType": IMAGE, "digest": first.to_string(), "size": 5});
+    let referrer = json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": [], "subject": subject});
+    let referrer = put(&regions, "app", None, IMAGE, &referrer).await;
+    let named = format!("{}.sig", first.to_string().replace(':', "-"));
+    let document = json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": [config]});
+    let by_tag = put(&regions, "app", Some(&named), IMAGE, &document).await;
+    regions.until_tag("app", &named, by_tag).await;
+    regions.until_received().await;
+    assert!(is_here(&regions, "app", &referrer) && holds(&regions, "app", &signed));
+    assert!(!is_here(&regions, "app", &left_out) && !holds(&regions, "app", &nightly));
+    assert_eq!((regions.here.tag("app", "nightly"), home.asked(nightly)), (None, 0));
+    // What another tag has brought to home is followed when a tag of the rule comes to it, and goes when home deletes it.
+    let tag = Reference::Tag("v1".parse().unwrap());
+    let text = home.place.registry.find_manifest(&name("app"), &Reference::Digest(left_out)).await.unwrap();
+    let bytes = home.place.registry.read_manifest(&text).await.unwrap();
+    let pushed = PushedManifest { declared: Some(MediaType::from_content_type(IMAGE).unwrap()), bytes };
+    home.place.registry.put_manifest(&name("app"), &tag, &[], Precondition::None, pushed).await.unwrap();
+    regions.until_tag("app", "v1", left_out).await;
+    assert!(holds(&regions, "app", &nightly) && regions.here.tag("app", "nightly").is_none());
+    home.place.registry.delete_manifest(&name("app"), &tag).await.unwrap();
+    regions.until("the tag is gone", || regions.here.tag("app", "v1").is_none()).await;
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn p8_of_an_index_the_images_for_the_platforms_are_copied_and_the_others_read_through() {
+    let regions = following(&[], &["linux/amd64"]).await;
+    let (amd64, wanted) = image(&regions, "app", "amd64").await;
+    let (arm64, left_out) = image(&regions, "app", "arm64").await;
+    let entries = [entry(&amd64, "linux/amd64"), entry(&arm64, "linux/arm64")];
+    let document = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+    regions.run();
+    // By its digest alone nobody follows an image.
+    regions.until_received().await;
+    let index = put(&regions, "app", Some("v1"), INDEX, &document).await;
+    regions.until_tag("app", "v1", index).await;
+    assert!(is_here(&regions, "app", &amd64) && holds(&regions, "app", &wanted));
+    assert!(!is_here(&regions, "app", &arm64) && !holds(&regions, "app", &left_out));
+    assert_eq!(regions.home.asked(left_out), 0);
+    let pulled = regions.mirror.find_manifest(&name("app"), &Reference::Digest(arm64)).await.unwrap();
+    assert_eq!(pulled.digest, arm64);
+    regions.home.go_away(true);
+    regions.until("home is away", || !regions.mirror.lag().unwrap().home_is_there).await;
+    let pulled = regions.mirror.find_manifest(&name("app"), &Reference::Digest(arm64)).await;
+    assert!(matches!(pulled, Err(PullError::HomeAway(_))), "{:?}", pulled.err());
+    assert_eq!(regions.mirror.find_manifest(&name("app"), &Reference::Digest(amd64)).await.unwrap().digest, amd64);
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn another_filter_is_followed_from_a_comparison_on() {
+    let mut regions = following(&["a", "b:v*"], &[]).await;
+    let home = Arc::clone(&regions.home);
+    let mut digests = Vec::new();
+    for (repository, tag) in [("a", "v1"), ("b", "v1"), ("b", "edge"), ("c", "v1")] {
+        let blob = home.place.push_blob(repository, format!("{repository}{tag}").as_bytes()).await;
+        digests.push((repository, tag, home.place.put(repository, tag, &[blob], 0).await));
+    }
+    regions.run();
+    regions.until_tag("b", "v1", digests[1].2).await;
+    regions.until_tag("a", "v1", digests[0].2).await;
+    regions.until_received().await;
+    assert_eq!((regions.here.tag("b", "edge"), regions.here.tag("c", "v1")), (None, None));
+    for (rules, here) in [(&["b:e*", "c"][..], [false, false, true, true]), (&[], [true; 4])] {
+        regions.stop().await;
+        let options = Options { filter: filter(rules, &[]), ..regions.here.options() };
+        regions.mirror = Mirror::new(Arc::clone(&regions.here.registry), Arc::new(Arc::clone(&home)), None, options);
+        regions.run();
+        regions
+            .until("what is followed is here, and nothing else", || {
+                digests.iter().zip(here).all(|((repository, tag, digest), here)| {
+                    regions.here.tag(repository, tag) == here.then_some(*digest)
+                })
+            })
+            .await;
+        regions.until_received().await;
+    }
+    assert_eq!(home.snapshots.load(std::sync::atomic::Ordering::SeqCst), 2);
+    // And the feed goes on from there.
+    let blob = home.place.push_blob("c", b"next").await;
+    let next = home.place.put("c", "v2", &[blob], 0).await;
+    regions.until_tag("c", "v2", next).await;
+    regions.end().await;
+}
