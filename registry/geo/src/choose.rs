@@ -5,7 +5,8 @@
 //!  one of which everything is followed      all changes, as they come
 //!  else  blobs                              with a manifest that names them: nobody knows before whose they are
 //!        a manifest with a tag of a rule    it, what an index lists for the platforms, and the blobs of all of these
-//!        one that says something of another if that is here: signatures go with their image
+//!        one that refers to another         if that is followed: signatures go with their image
+//!        one by a tag for signatures        always: the image that it names may be followed later
 //!        deletions                          all: of what is not here they change nothing
 //! ```
 //!
@@ -80,13 +81,14 @@ impl Read {
     }
 }
 
-/// The manifest of which a tag says something, by its name, where clients do not use the field for that:
-/// `sha256-<hex>`, and with an ending behind it.
-pub(crate) fn subject_of(tag: &Tag) -> Option<Digest> {
-    let hash = tag.as_str().strip_prefix("sha256-")?;
-    let (hash, ending) = hash.split_at_checked(64)?;
-    let is_whole = ending.is_empty() || ending.starts_with('.');
-    is_whole.then(|| format!("sha256:{hash}").parse().ok())?
+/// Whether a tag is named after a manifest, of which what it points at says something, where clients do not use the field
+/// for that: `sha256-<hex>`, and with an ending behind it.
+fn is_of_a_manifest(tag: &Tag) -> bool {
+    let Some((hash, ending)) = tag.as_str().strip_prefix("sha256-").and_then(|hash| hash.split_at_checked(64)) else {
+        return false;
+    };
+    let is_hash = hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_hash && (ending.is_empty() || ending.starts_with('.'))
 }
 
 impl Mirror {
@@ -111,27 +113,27 @@ impl Mirror {
         moment: Moment,
         repository: &RepositoryName,
         digest: Digest,
-        mut tags: Vec<Tag>,
+        tags: Vec<Tag>,
         sent: Option<WireManifest>,
         chosen: &mut Chosen,
     ) -> Result<(), FollowError> {
-        let mut followed = Vec::new();
-        for tag in tags.drain(..) {
-            let subject = subject_of(&tag);
-            let is_of_what_is_here = match &subject {
-                Some(subject) => self.is_followed(repository, subject, chosen)?,
-                None => false,
-            };
-            if self.filter.takes_tag(repository, &tag) || is_of_what_is_here {
-                followed.push(tag);
-            }
-        }
+        let followed: Vec<Tag> = tags.into_iter().filter(|tag| self.follows_tag(repository, tag)).collect();
         let read = match sent.and_then(|sent| Read::new(sent.media_type, sent.text.into())) {
             Some(read) => read,
-            // It is deleted, or no manifest any more: the feed says so later.
-            None => match self.read_at_home(repository, digest).await? {
-                Some(read) => read,
-                None => return Ok(()),
+            None => match self.read_at_home(repository, digest).await {
+                Ok(Some(read)) => read,
+                // It is deleted, or no manifest any more: the feed says so later.
+                Ok(None) => return Ok(()),
+                Err(FollowError::Home(error)) if self.contact.is_there() => {
+                    if followed.is_empty() && !self.is_followed(repository, &digest, chosen)? {
+                        warn!(%repository, %digest, reason = %error, "a manifest is read through: {error}");
+                        return Ok(());
+                    }
+                    // It holds up nothing else: a comparison goes on without it, and its tags are read through.
+                    let why = format!("home does not give a manifest of {repository}, {digest}: {error}");
+                    return Err(HomeError::Resynchronise(why).into());
+                }
+                Err(error) => return Err(error),
             },
         };
         let goes_with = match read.subject() {
@@ -162,17 +164,7 @@ impl Mirror {
                 if self.is_followed(repository, &child, chosen)? {
                     continue;
                 }
-                match self.read_at_home(repository, child).await {
-                    Ok(Some(read)) => {
-                        self.take(moment, repository, child, Vec::new(), read, chosen, depth + 1).await?;
-                    }
-                    // An index may list what is not there.
-                    Ok(None) => {}
-                    Err(FollowError::Home(error)) if self.contact.is_there() => {
-                        warn!(%repository, digest = %child, reason = %error, "a manifest of an index is read through: {error}");
-                    }
-                    Err(error) => return Err(error),
-                }
+                self.take_one(moment, repository, child, chosen, depth + 1).await?;
             }
             let Moment { position, at } = moment;
             let sizes = stream::iter(read.blobs()).map(|blob| self.size_of(repository, blob)).buffered(ASKED_AT_ONCE);
@@ -187,9 +179,56 @@ impl Mirror {
             let kind = WireKind::ManifestPut { repository: repository.clone(), digest, tags, manifest };
             chosen.changes.push(self.received(WireChange { position, at, kind }).await?);
             chosen.manifests.insert((repository.clone(), digest));
-            Ok(())
+            self.take_referrers(moment, repository, &digest, chosen, depth).await
         }
         .boxed()
+    }
+
+    /// Takes a manifest that goes with another one, where home gives it.
+    async fn take_one(
+        &self,
+        moment: Moment,
+        repository: &RepositoryName,
+        digest: Digest,
+        chosen: &mut Chosen,
+        depth: u32,
+    ) -> Result<(), FollowError> {
+        match self.read_at_home(repository, digest).await {
+            Ok(Some(read)) => self.take(moment, repository, digest, Vec::new(), read, chosen, depth).await,
+            // An index may list what is not there.
+            Ok(None) => Ok(()),
+            Err(FollowError::Home(error)) if self.contact.is_there() => {
+                warn!(%repository, %digest, reason = %error, "a manifest is read through: {error}");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes what refers to a manifest that is followed from now on, and was at home before that was.
+    async fn take_referrers(
+        &self,
+        moment: Moment,
+        repository: &RepositoryName,
+        subject: &Digest,
+        chosen: &mut Chosen,
+        depth: u32,
+    ) -> Result<(), FollowError> {
+        if depth == MAX_CHOSEN_DEPTH {
+            return Ok(());
+        }
+        for referrer in self.referrers_at_home(repository, subject).await? {
+            if self.is_followed(repository, &referrer, chosen)? {
+                continue;
+            }
+            self.take_one(moment, repository, referrer, chosen, depth + 1).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a tag is followed, wherever it points: what clients sign by a tag too, since that is small.
+    pub(crate) fn follows_tag(&self, repository: &RepositoryName, tag: &Tag) -> bool {
+        self.filter.takes_tag(repository, tag) || is_of_a_manifest(tag)
     }
 
     /// The size of a blob, by what is here or at home, since manifests may say another one; `None` if neither has it: then
@@ -204,6 +243,21 @@ impl Mirror {
             Err(HomeError::Unknown { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// A manifest: from here, which costs no round trip, else from home.
+    pub(crate) async fn read_here_or_at_home(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+    ) -> Result<Option<Read>, FollowError> {
+        if let Ok(found) = self.registry.find_manifest(repository, &Reference::Digest(digest)).await
+            && let Ok(bytes) = self.registry.read_manifest(&found).await
+            && let Some(read) = Read::new(found.media_type, bytes)
+        {
+            return Ok(Some(read));
+        }
+        self.read_at_home(repository, digest).await
     }
 
     /// A manifest as home has it; `None` if it does not, or not any more.
@@ -248,14 +302,14 @@ mod tests {
     #[test]
     fn a_tag_that_is_named_after_a_manifest_says_something_of_it() {
         let hash = "a".repeat(64);
-        let of = |tag: String| subject_of(&tag.parse().unwrap()).map(|digest| digest.to_string());
+        let is_of_one = |tag: String| is_of_a_manifest(&tag.parse().unwrap());
         for ending in ["", ".sig", ".att"] {
-            assert_eq!(of(format!("sha256-{hash}{ending}")), Some(format!("sha256:{hash}")));
+            assert!(is_of_one(format!("sha256-{hash}{ending}")));
         }
         for tag in
             [format!("sha256-{hash}b"), format!("sha256-{}", &hash[1..]), "v1".to_owned(), format!("sha512-{hash}")]
         {
-            assert_eq!(of(tag), None);
+            assert!(!is_of_one(tag));
         }
     }
 }

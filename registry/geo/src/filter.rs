@@ -145,9 +145,11 @@ impl Filter {
             })
     }
 
-    /// Whether an image of an index is copied; one of which the index does not say what it runs on, always.
+    /// Whether an image of an index is copied; one of which the index does not say what it runs on, always, and so are
+    /// attestations, which say `unknown`.
     pub(crate) fn takes_platform(&self, os: &str, architecture: &str, variant: Option<&str>) -> bool {
         self.platforms.is_empty()
+            || os == "unknown"
             || self.platforms.iter().any(|platform| {
                 platform.os == os
                     && platform.architecture == architecture
@@ -247,6 +249,7 @@ mod tests {
         let platforms = filter(&[], &["linux/amd64", "linux/arm/v7"]);
         assert_eq!(platforms.share(&other), Share::Chosen);
         assert!(platforms.takes_platform("linux", "amd64", Some("v2")));
+        assert!(platforms.takes_platform("unknown", "unknown", None));
         assert!(
             !platforms.takes_platform("linux", "arm64", None) && !platforms.takes_platform("linux", "arm", Some("v6"))
         );

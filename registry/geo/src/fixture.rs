@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::home::{Home, HomeBlob, HomeError, HomeManifest, Lines};
+use crate::referrers::{HomeReferrers, home_referrers};
 use crate::region::{DemotionToken, HandoverRequest, RegionReport, region_report};
 use crate::wire::{FeedLine, HomeId, SnapshotLine};
 use crate::{Calendar, Filter, Mirror, Options, feed_line, snapshot_lines, watermark};
@@ -302,6 +303,17 @@ impl Home for Arc<FakeHome> {
             Err(ManifestReadError::Unknown) => Err(self.unknown()),
             Err(ManifestReadError::Fault(fault)) => Err(HomeError::Away(fault.to_string())),
         }
+    }
+
+    async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        last: Option<&Digest>,
+    ) -> Result<HomeReferrers, HomeError> {
+        self.ask(None).await?;
+        let listed = home_referrers(&self.place.registry, repository, subject, last).await;
+        listed.map_err(|error| HomeError::Away(error.to_string()))
     }
 
     async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError> {

@@ -9,6 +9,7 @@ use roadstead_metadata::{Position, RemoteProgress};
 use roadstead_oci::{Digest, Reference, RepositoryName};
 
 use crate::home_writes::HomeWrites;
+use crate::referrers::HomeReferrers;
 use crate::region::{DemotionToken, HandoverRequest, RegionReport};
 use crate::wire::{FeedLine, SnapshotLine};
 
@@ -88,6 +89,14 @@ pub trait Home: HomeWrites {
 
     /// A manifest by tag or digest.
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError>;
+
+    /// A page of what refers to a manifest, behind `last`. Empty if nothing does.
+    async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        last: Option<&Digest>,
+    ) -> Result<HomeReferrers, HomeError>;
 
     /// The size of a blob.
     async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError>;

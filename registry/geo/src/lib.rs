@@ -40,6 +40,7 @@ mod movers;
 mod pace;
 mod promote;
 mod pull;
+mod referrers;
 mod region;
 mod report;
 mod resolve;
@@ -61,6 +62,7 @@ pub use limits::{LINE_INTERVAL, MAX_CLAIMED, MAX_LINE_BYTES, MAX_NOT_WHOLE};
 pub use mirror::{Mirror, Options};
 pub use promote::{Attempt, Awaits, Failure, Obstacle, Outlook, PromoteError, Promoted};
 pub use pull::{PullError, PulledBlob};
+pub use referrers::{HomeReferrer, HomeReferrers, MAX_REFERRERS_BYTES, home_referrers};
 pub use region::{
     DemotionToken, EpochClaim, HandoverRequest, NoEpoch, RegionReport, WirePromotion, WireRegion, region_report,
 };

@@ -238,7 +238,7 @@ impl Mirror {
         if self.filter.share(repository) == Share::Everything { PullError::Unknown } else { self.away() }
     }
 
-    fn away(&self) -> PullError {
+    pub(crate) fn away(&self) -> PullError {
         PullError::HomeAway(match self.contact.silence() {
             Some(silence) => format!("it was heard of {} s ago", silence.as_secs()),
             None => "it was never heard of".to_owned(),
@@ -268,7 +268,7 @@ fn unbrought(error: FetchError) -> PullError {
     }
 }
 
-fn unanswered(error: HomeError) -> PullError {
+pub(crate) fn unanswered(error: HomeError) -> PullError {
     match error {
         HomeError::Unknown { .. } => PullError::Unknown,
         HomeError::Away(why) | HomeError::Refused(why) | HomeError::Resynchronise(why) => PullError::HomeAway(why),

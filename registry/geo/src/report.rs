@@ -43,8 +43,12 @@ impl Mirror {
         }
     }
 
-    /// `None` while it has nothing of the home that it hears of: of another it says nothing to this one.
+    /// `None` while it has nothing of the home that it hears of: of another it says nothing to this one. A mirror of a part
+    /// has not what it passes over, so no push is acknowledged by what it has.
     fn progress(&self) -> Result<Option<RemoteProgress>, Fault> {
+        if !self.filter.is_everything() {
+            return Ok(None);
+        }
         let query = self.registry.metadata().query()?;
         let home = self.contact.seen().map(|seen| seen.home);
         let is_of_home = query.following()?.is_some_and(|following| Some(following.home) == home);

@@ -37,9 +37,10 @@ pub use command::{
     ManifestContent, ManifestPut, MendManifest, MountBlob, MountBlobRefused, MovedTag, Multipart, NameFirstVolume,
     NeverRefused, NewManifest, NoteRemote, OpenUpload, OpenUploadRefused, Operation, Outcome, Precondition,
     PromoteRegion, PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges,
-    ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch,
-    RemoteProgress, ReserveKeys, ReserveKeysRefused, ResolveManifest, ResolveManifestRefused, SetQuarantine,
-    SnapshotStep, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused,
+    ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer,
+    RegionEpoch, RemoteProgress, ReserveKeys, ReserveKeysRefused, ResolveManifest, ResolveManifestRefused,
+    SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob,
+    UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};

@@ -28,6 +28,7 @@ mod paths {
     pub(super) const PROGRESS: &str = "/geo/v1/progress";
     pub(super) const HANDOVER: &str = "/geo/v1/handover";
     pub(super) const MANIFEST: &str = "/geo/v1/manifest";
+    pub(super) const REFERRERS: &str = "/geo/v1/referrers";
     pub(super) const BLOB: &str = "/geo/v1/blob";
     pub(super) const CLAIM: &str = "/geo/v1/claim";
     pub(super) const UPLOAD: &str = "/geo/v1/upload";

@@ -2,11 +2,13 @@
 
 mod aside;
 mod demand;
+mod filters;
 mod history;
 mod one_remote;
 mod outages;
 mod promotion;
 mod pulls;
+mod relays;
 mod transfers;
 mod writes;
 mod writes_under_failure;
@@ -15,9 +17,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::{Instant, interval};
 
 use crate::harness::{
-    Client, Cluster, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, Wan, random_bytes, sha256, until,
+    Client, Cluster, Image, Link, MEDIA_TYPE_IMAGE, Reply, Roadstead, Setup, Wan, random_bytes, sha256, until,
 };
 
 /// What comes over a link takes moments; a machine that is busy with other tests takes longer.
@@ -177,9 +180,23 @@ async fn until_tag(client: &Client, repository: &str, tag: &str, manifest: &[u8]
     .await;
 }
 
+/// Asks for something as a client does that asks again after a 503, which says that this may help.
+async fn patiently(client: &Client, target: &str) -> Reply {
+    let (deadline, mut tick) = (Instant::now() + PATIENCE, interval(Duration::from_millis(100)));
+    loop {
+        tick.tick().await;
+        let reply = client.get(target).send().await;
+        if reply.status != 503 {
+            return reply;
+        }
+        assert!(reply.header("retry-after").is_some(), "{target}: a 503 says when to come back");
+        assert!(Instant::now() < deadline, "{target} was answered with 503 for {PATIENCE:?}");
+    }
+}
+
 /// Pulls what a tag points at, whole, and says what it was; `None` if there is no such tag.
 async fn pull_whole(client: &Client, repository: &str, tag: &str) -> Option<String> {
-    let reply = client.manifest(repository, tag).await;
+    let reply = patiently(client, &format!("/v2/{repository}/manifests/{tag}")).await;
     if reply.status == 404 {
         return None;
     }
@@ -189,7 +206,7 @@ async fn pull_whole(client: &Client, repository: &str, tag: &str) -> Option<Stri
     let layers = document["layers"].as_array().expect("layers").iter();
     for descriptor in std::iter::once(&document["config"]).chain(layers) {
         let named = descriptor["digest"].as_str().expect("a digest");
-        let blob = client.blob(repository, named).await.status(200);
+        let blob = patiently(client, &format!("/v2/{repository}/blobs/{named}")).await.status(200);
         assert_eq!(sha256(&blob.body), named, "{repository}:{tag}");
     }
     Some(digest)

@@ -1,5 +1,6 @@
 //! Home is lost, the mirror is lost, the link is lost (P6, P8).
 
+use super::transfers::flip;
 use super::{PATIENCE, Regions, mirror_of_three, newest, status, until_tag};
 use crate::harness::{Image, Link, Setup, sha256, until};
 
@@ -147,11 +148,7 @@ async fn p8_a_mirror_waits_for_what_is_damaged_at_home_until_it_is_mended() {
     regions.until_level().await;
     regions.cut().await;
     home.push_image("team/app", "latest", &second).await;
-    let files = regions.home.stored_files();
-    let (path, _) = files.iter().find(|(_, length)| *length == 300_000).expect("the layer's file");
-    let mut bytes = std::fs::read(path).expect("it can be read");
-    bytes[150_000] ^= 1;
-    std::fs::write(path, bytes).expect("it can be written");
+    flip(&regions.home, 300_000);
     let (_, told) = regions.home.subcommand("scrub").args("--rate 0B").outcome().await;
     assert!(told.contains("damaged"), "{told}");
     regions.reunite().await;

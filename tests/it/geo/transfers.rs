@@ -4,7 +4,7 @@ use futures_util::StreamExt as _;
 use tokio::task::JoinSet;
 
 use super::{PATIENCE, Regions, mirror_of_three};
-use crate::harness::{Image, Link, Setup, sha256, until};
+use crate::harness::{Image, Link, Roadstead, Setup, sha256, until};
 
 const MIB: usize = 1 << 20;
 
@@ -12,6 +12,16 @@ const MIB: usize = 1 << 20;
 /// chunks, which on a busy machine may come so late that they are asked for again.
 fn one_transfer(size: u64) -> u64 {
     size * 102 / 100 + 2 * (4 << 20)
+}
+
+/// Changes a bit in the middle of the stored file that has this length.
+pub(super) fn flip(registry: &Roadstead, length: u64) {
+    let files = registry.stored_files();
+    let (path, _) = files.iter().find(|(_, found)| *found == length).expect("a file of this length");
+    let mut bytes = std::fs::read(path).expect("it can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).expect("it can be written");
 }
 
 #[tokio::test]
@@ -166,17 +176,44 @@ async fn claim_11_a_bit_that_is_changed_on_the_way_is_never_published() {
     regions.mirror.client().pull_image("team/app", "v1", &image).await;
 }
 
+/// Home does not know that it is damaged, and sends it.
+#[tokio::test]
+async fn claim_11_a_bit_that_is_changed_at_home_is_never_published_and_is_told() {
+    let home = Setup::filesystem().flag("--scrub-rate", "0B");
+    let regions = Regions::start_with(Link::SHORT, home, Setup::filesystem()).await;
+    let (home, mirror) = (regions.home.client(), regions.mirror.client());
+    let (first, second) = (Image::random(1, &[1_000]), Image::random(2, &[300_000]));
+    home.push_image("team/app", "latest", &first).await;
+    regions.until_level().await;
+    regions.cut().await;
+    home.push_image("team/app", "latest", &second).await;
+    flip(&regions.home, 300_000);
+    regions.reunite().await;
+    until("it is told", PATIENCE, async || {
+        regions.mirror.log().contains("home sent other bytes than it announced").then_some(())
+    })
+    .await;
+    until("all else has come", PATIENCE, async || (regions.lag().await["lag_blobs"] == 1).then_some(())).await;
+    regions.cut().await;
+    mirror.pull_image("team/app", "latest", &first).await;
+    mirror.blob("team/app", &sha256(&second.layers[0])).await.status(503);
+    regions.reunite().await;
+    // Home is mended, and so all goes on.
+    let (_, told) = regions.home.subcommand("scrub").args("--rate 0B").outcome().await;
+    assert!(told.contains("damaged"), "{told}");
+    home.push_blob("team/app", &second.layers[0]).await;
+    regions.until_level().await;
+    regions.cut().await;
+    mirror.pull_image("team/app", "latest", &second).await;
+}
+
 #[tokio::test]
 async fn claim_11_what_a_mirror_finds_damaged_is_had_from_home_once_more() {
     let regions = Regions::start(Link::SHORT).await;
     let image = Image::random(1, &[300_000]);
     regions.home.client().push_image("team/app", "v1", &image).await;
     regions.until_level().await;
-    let files = regions.mirror.stored_files();
-    let (path, _) = files.iter().find(|(_, length)| *length == 300_000).expect("the layer's file");
-    let mut bytes = std::fs::read(path).expect("it can be read");
-    bytes[150_000] ^= 1;
-    std::fs::write(path, bytes).expect("it can be written");
+    flip(&regions.mirror, 300_000);
     // What it found is told by its exit code.
     let (_, told) = regions.mirror.subcommand("scrub").outcome().await;
     assert!(told.contains("damaged"), "{told}");

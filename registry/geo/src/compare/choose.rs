@@ -7,7 +7,6 @@ use roadstead_oci::{Digest, RepositoryName};
 use tracing::warn;
 
 use super::{ASKED_AT_ONCE, Holdings};
-use crate::choose::subject_of;
 use crate::filter::Share;
 use crate::follow::FollowError;
 use crate::mirror::Mirror;
@@ -32,9 +31,8 @@ impl Mirror {
             Share::Chosen => {}
         }
         let needs = self.needs(repository, &home.manifests).await?;
-        let (named, followed): (Vec<_>, Vec<_>) =
-            home.tags.into_iter().partition(|(tag, _)| !self.filter.takes_tag(repository, tag));
-        let mut tags: BTreeMap<_, _> = followed.into_iter().filter(|(_, digest)| needs.contains_key(digest)).collect();
+        let mut tags = home.tags;
+        tags.retain(|tag, digest| self.follows_tag(repository, tag) && needs.contains_key(digest));
         let mut manifests = BTreeSet::new();
         let mut next: Vec<Digest> = tags.values().copied().collect();
         // What is found says of something else whether that is followed: until nothing is found any more.
@@ -52,12 +50,6 @@ impl Mirror {
                     next.push(*digest);
                 }
             }
-            for (tag, digest) in &named {
-                let is_of_one = subject_of(tag).is_some_and(|subject| manifests.contains(&subject));
-                if is_of_one && needs.contains_key(digest) && tags.insert(tag.clone(), *digest).is_none() {
-                    next.push(*digest);
-                }
-            }
         }
         let mut blobs = home.blobs;
         let needed: BTreeSet<&Digest> =
@@ -66,14 +58,14 @@ impl Mirror {
         Ok(Holdings { blobs, manifests, tags })
     }
 
-    /// What each of these manifests needs, of those that home gives.
+    /// What each of these manifests needs, of those that are here or that home gives.
     async fn needs(
         &self,
         repository: &RepositoryName,
         manifests: &BTreeSet<Digest>,
     ) -> Result<BTreeMap<Digest, Needs>, FollowError> {
         let asked = stream::iter(manifests.iter().copied())
-            .map(|digest| async move { (digest, self.read_at_home(repository, digest).await) });
+            .map(|digest| async move { (digest, self.read_here_or_at_home(repository, digest).await) });
         let mut asked = asked.buffer_unordered(ASKED_AT_ONCE);
         let mut needs = BTreeMap::new();
         while let Some((digest, read)) = asked.next().await {

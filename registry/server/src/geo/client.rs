@@ -18,8 +18,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use roadstead_geo::{
-    DemotionToken, FeedLine, HandoverRequest, Home, HomeBlob, HomeError, HomeManifest, Lines, MAX_LINE_BYTES,
-    RegionReport, SnapshotLine,
+    DemotionToken, FeedLine, HandoverRequest, Home, HomeBlob, HomeError, HomeManifest, HomeReferrers, Lines,
+    MAX_LINE_BYTES, MAX_REFERRERS_BYTES, RegionReport, SnapshotLine,
 };
 use roadstead_metadata::{Metadata, Position, RemoteProgress};
 use roadstead_oci::{Digest, Manifest, Reference, RepositoryName};
@@ -154,14 +154,14 @@ impl HttpHome {
         Ok(lines(answer.response.into_body()).boxed())
     }
 
-    /// An answer that is one short document.
-    async fn document<T: DeserializeOwned>(&self, method: Method, target: &str) -> Result<T, HomeError> {
+    /// An answer that is one document, of at most so many bytes.
+    async fn document<T: DeserializeOwned>(&self, method: Method, target: &str, most: usize) -> Result<T, HomeError> {
         let answer = self.ask(method, target, None).await?;
         let mut bytes = BytesMut::new();
         let mut pieces = Box::pin(answer.bytes());
         while let Some(piece) = pieces.next().await {
             bytes.extend_from_slice(&piece?);
-            if bytes.len() > MAX_DOCUMENT_BYTES {
+            if bytes.len() > most {
                 return Err(misread("an answer that is too long"));
             }
         }
@@ -250,14 +250,14 @@ impl Home for HttpHome {
     }
 
     async fn region(&self) -> Result<RegionReport, HomeError> {
-        self.document(Method::GET, paths::REGION).await
+        self.document(Method::GET, paths::REGION, MAX_DOCUMENT_BYTES).await
     }
 
     async fn hand_over(&self, to: HandoverRequest) -> Result<DemotionToken, HomeError> {
         let HandoverRequest { epoch, home, origin, ends } = to;
         let (home, origin) = (String::from(home), String::from(origin));
         let target = format!("{}?epoch={epoch}&home={home}&origin={origin}&ends={ends}", paths::HANDOVER);
-        self.document(Method::POST, &target).await
+        self.document(Method::POST, &target, MAX_DOCUMENT_BYTES).await
     }
 
     async fn report(&self, progress: &RemoteProgress) -> Result<(), HomeError> {
@@ -286,6 +286,17 @@ impl Home for HttpHome {
             }
         }
         Ok(HomeManifest { digest, media_type, bytes: bytes.freeze() })
+    }
+
+    async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        last: Option<&Digest>,
+    ) -> Result<HomeReferrers, HomeError> {
+        let last = last.map(|last| format!("&last={last}")).unwrap_or_default();
+        let target = format!("{}?repository={repository}&subject={subject}{last}", paths::REFERRERS);
+        self.document(Method::GET, &target, MAX_REFERRERS_BYTES).await
     }
 
     async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError> {

@@ -14,7 +14,7 @@ use futures_util::stream::{self, Stream};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{BlobReadError, Fault, ManifestReadError, Registry};
-use roadstead_geo::{FeedError, LINE_INTERVAL, feed_line, snapshot_lines, watermark};
+use roadstead_geo::{FeedError, LINE_INTERVAL, feed_line, home_referrers, snapshot_lines, watermark};
 use roadstead_metadata::{Position, Query, QueryError, Standing};
 use roadstead_oci::{Digest, RangeRequest, Reference, RepositoryName};
 use tokio::time::{Instant, timeout_at};
@@ -90,6 +90,7 @@ pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor, decides: b
         .route(paths::WATERMARKS, get(watermarks))
         .route(paths::SNAPSHOT, get(snapshot))
         .route(paths::MANIFEST, get(manifest).put(write_endpoint::put_manifest).delete(write_endpoint::delete_manifest))
+        .route(paths::REFERRERS, get(referrers))
         .route(paths::BLOB, get(blob))
         .with_state(Arc::clone(&homeland))
         .merge(regions)
@@ -234,6 +235,15 @@ async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Respons
         headers.insert(name, value);
     }
     Ok(response)
+}
+
+async fn referrers(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Response, Refusal> {
+    let repository: RepositoryName = parameter(&uri, "repository")?;
+    let subject: Digest = parameter(&uri, "subject")?;
+    // The first page is behind nothing.
+    let last: Option<Digest> = parameter(&uri, "last").ok();
+    let page = home_referrers(&home.registry, &repository, &subject, last.as_ref()).await.map_err(Refusal::Failed)?;
+    region::json(&page)
 }
 
 async fn blob(

@@ -157,7 +157,7 @@ impl std::str::FromStr for HomeName {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Response, Refusal> {
+pub(super) fn json(value: &impl Serialize) -> Result<Response, Refusal> {
     let body = serde_json::to_vec(value)
         .map_err(|error| Refusal::Failed(Fault::Inconsistent(format!("an answer cannot be written: {error}"))))?;
     Ok((StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())

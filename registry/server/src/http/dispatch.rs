@@ -125,7 +125,7 @@ async fn dispatch(
         Route::Catalog { page } => catalog::list(registry, identity, &page).await,
         Route::Tags { repository, page } => tags::list(registry, repository, page).await,
         Route::Referrers { repository, subject, artifact_type, last } => {
-            referrers::list(registry, repository, subject, artifact_type, last).await
+            referrers::list(api, repository, subject, artifact_type, last).await
         }
         Route::ManifestGet { repository, reference } => manifest::get(api, headers, &repository, &reference).await,
         Route::ManifestHead { repository, reference } => manifest::head(api, headers, &repository, &reference).await,

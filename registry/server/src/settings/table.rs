@@ -600,7 +600,8 @@ pub(crate) static ACK: Setting<Choice<AckChoice>> = Setting {
         "WHEN",
         Preset::Text("local"),
         "When a push is acknowledged: `local` when this region has it, `one-remote` when a mirror has it too, whole and \
-         durable, so that no acknowledged push is lost with this region. Without a mirror pushes are answered with 503.",
+         durable, so that no acknowledged push is lost with this region. Without a mirror, other than one with a \
+         filter, pushes are answered with 503.",
     ),
 };
 
@@ -788,7 +789,6 @@ pub(crate) static LOG_LEVEL: Setting<LogFilter> = Setting {
 
 /// All of them, in the order in which people read them.
 pub(crate) static ALL: [&dyn Listed; 54] = [
-pub(crate) static ALL: [&dyn Listed; 54] = [
     &LISTEN,
     &DATA,
     &STORAGE,
@@ -833,11 +833,11 @@ pub(crate) static ALL: [&dyn Listed; 54] = [
     &UPSTREAM_TOKEN_FILE,
     &UPSTREAM_CA_FILE,
     &UPSTREAM_RATE,
-    &ACK,
-    &ACK_TIMEOUT,
     &UPSTREAM_FILTER,
     &UPSTREAM_PLATFORM,
     &UPSTREAM_WINDOW,
+    &ACK,
+    &ACK_TIMEOUT,
     &BACKUP,
     &BACKUP_INTERVAL,
     &BACKUP_RETENTION,

@@ -13,7 +13,8 @@ pub(super) const ROW: Row = Row {
     name: "eager",
     workload: "A home and its mirror. An image of 16 layers of 16 MB, 256 MB together, is pushed at home at half the link's rate, \
                one layer after the other: from the answer to its manifest until the mirror lists the tag, which it does when \
-               all is there.",
+               all is there. \
+               (Claim 5 of the regions.)",
     run,
 };
 

@@ -15,7 +15,8 @@ pub(super) const ROW: Row = Row {
     workload: "A home and its mirror, 80 ms and 40 Mb/s. Eight images of 10 MB are pushed at home one after the other as fast as \
                it goes, which the link takes 16 seconds for. An observer asks the mirror each 250 ms which tags it lists, and \
                holds the age of the oldest push that it does not list against the mirror's lag gauge: the largest difference, \
-               in parts of what it may be, which is a tenth or 1.5 s.",
+               in parts of what it may be, which is a tenth or 1.5 s. \
+               (Claim 20 of the regions.)",
     run,
 };
 

@@ -15,7 +15,8 @@ pub(super) const ROW: Row = Row {
     name: "link-cap",
     workload: "A home and its mirror, 80 ms and 200 Mb/s, with `upstream-rate` 5 MB/s and without. While a blob of 1 GB is copied \
                ahead: what the link carries in ten seconds, against the cap; then a blob of 60 MB is pulled at the mirror: what \
-               part of all that the link carries from a second after the request on until its end is the pull's.",
+               part of all that the link carries from a second after the request on until its end is the pull's. \
+               (Claim 16 of the regions.)",
     run,
 };
 

@@ -12,7 +12,8 @@ pub(super) const ROW: Row = Row {
     name: "read-through",
     workload: "A home and its mirror, 150 ms and 200 Mb/s, each connection with a window of 1.5 MB at most (10 MB/s) that begins \
                with 14.6 KB. A blob of 150 MB is pushed at home and asked for at the mirror at once, before it has heard of \
-               it; then another one at home over the same link. Each over a new connection.",
+               it; then another one at home over the same link. Each over a new connection. \
+               (Claim 7 of the regions.)",
     run,
 };
 

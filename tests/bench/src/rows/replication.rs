@@ -14,7 +14,8 @@ pub(super) const ROW: Row = Row {
     workload: "A home and its mirror, with a link between them on which each connection has a window of 6 MB at most and begins \
                with 14.6 KB. An image with one layer of six seconds of the link is pushed at home as fast as it goes: from the \
                answer to its manifest until the mirror lists the tag, which it does when all is there. The floor is one and a \
-               half round trips and the layer over what eight connections bring of it directly over the same link.",
+               half round trips and the layer over what eight connections bring of it directly over the same link. \
+               (Claim 4 of the regions.)",
     run,
 };
 

@@ -14,6 +14,7 @@ use roadstead_oci::{Digest, RepositoryName, Tag};
 use crate::history::SeenAtMirror;
 use crate::regions::Regions;
 use crate::world::cluster::Cluster;
+use crate::world::upstream::Part;
 
 /// How long a mirror may take to be as home, once nothing fails: it asks for what failed after a minute at most.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -47,7 +48,7 @@ async fn check_history(regions: &Regions, is_complete: bool) -> Result<(), Strin
         let is_by_feed_alone =
             mirror.upstream.as_ref().is_some_and(|upstream| upstream.snapshots.load(Ordering::Relaxed) == 0);
         if is_by_feed_alone {
-            check_order(regions, &history, &published, is_complete).map_err(at)?;
+            check_order(regions, part_of(mirror), &history, &published, is_complete).map_err(at)?;
         }
     }
     let seen = regions.home.history.with(|records| records.seen_at_mirrors.clone());
@@ -67,7 +68,7 @@ async fn converge(regions: &Regions, mirror: &Arc<Cluster>) -> Result<(), String
         }
         let home = leader.metadata.query().ok()?;
         for serving in all {
-            match difference(regions, &home, &serving.metadata.query().ok()?) {
+            match difference(regions, part_of(mirror), &home, &serving.metadata.query().ok()?) {
                 Ok(None) => {}
                 Ok(Some(difference)) => {
                     differs = format!("{}: {difference}", serving.process.name);
@@ -82,15 +83,32 @@ async fn converge(regions: &Regions, mirror: &Arc<Cluster>) -> Result<(), String
     converged.map_err(|why| format!("P9: {why}: {differs}"))
 }
 
-/// In what a mirror is not as its home.
-fn difference(regions: &Regions, home: &Query, mirror: &Query) -> Result<Option<String>, QueryError> {
+/// What a mirror follows.
+fn part_of(mirror: &Cluster) -> Part {
+    mirror.upstream.as_ref().map_or(Part::Everything, |upstream| upstream.part)
+}
+
+/// In what a mirror is not as its home, of what it follows.
+fn difference(regions: &Regions, part: Part, home: &Query, mirror: &Query) -> Result<Option<String>, QueryError> {
     let Some(following) = mirror.following()? else { return Ok(Some("it follows nobody".to_owned())) };
     let newest = home.position()?;
     if following.position != newest || following.waiting > 0 || following.comparing {
         return Ok(Some(format!("{following:?}, and home is at {newest:?}")));
     }
-    for repository in &regions.home.universe.repositories {
-        let (theirs, ours) = (holdings(home, repository)?, holdings(mirror, repository)?);
+    let universe = &regions.home.universe;
+    for (number, repository) in universe.repositories.iter().enumerate() {
+        let (theirs, ours) = match part {
+            Part::Of(followed, _) if number != followed => (
+                Holdings::default(),
+                (tags(mirror, repository)?, mirror.manifest_digests(repository, None, PAGE)?, Vec::new()),
+            ),
+            Part::Of(_, Some(tag)) => {
+                let mut theirs = tags(home, repository)?;
+                theirs.retain(|(name, _)| name == universe.tag(tag));
+                ((theirs, Vec::new(), Vec::new()), (tags(mirror, repository)?, Vec::new(), Vec::new()))
+            }
+            Part::Everything | Part::Of(_, None) => (holdings(home, repository)?, holdings(mirror, repository)?),
+        };
         if theirs != ours {
             return Ok(Some(format!("{repository} is {ours:?}, and at home {theirs:?}")));
         }
@@ -101,13 +119,16 @@ fn difference(regions: &Regions, home: &Query, mirror: &Query) -> Result<Option<
 type Holdings = (Vec<(Tag, Option<Digest>)>, Vec<Digest>, Vec<(Digest, u64)>);
 
 fn holdings(query: &Query, repository: &RepositoryName) -> Result<Holdings, QueryError> {
+    let manifests = query.manifest_digests(repository, None, PAGE)?;
+    Ok((tags(query, repository)?, manifests, query.held_blobs(repository, None, PAGE)?))
+}
+
+fn tags(query: &Query, repository: &RepositoryName) -> Result<Vec<(Tag, Option<Digest>)>, QueryError> {
     let tags = query.tags(repository, None, PAGE)?.into_iter().map(|tag| {
         let digest = query.tag(repository, &tag)?;
         Ok((tag, digest))
     });
-    let tags = tags.collect::<Result<_, QueryError>>()?;
-    let manifests = query.manifest_digests(repository, None, PAGE)?;
-    Ok((tags, manifests, query.held_blobs(repository, None, PAGE)?))
+    tags.collect()
 }
 
 /// All that a feed has.
@@ -173,11 +194,21 @@ fn check_tags(home: &Tags, mirror: &Tags) -> Result<(), String> {
     Ok(())
 }
 
-/// Claim 2, of all manifests of a repository together: each is put, and deleted, in home's order, and none is left out but
+/// Claim 2, of all manifests of a repository that is followed together: each is put, and deleted, in home's order, and none is left out but
 /// what home has deleted.
-fn check_order(regions: &Regions, home: &[Change], mirror: &[Change], is_complete: bool) -> Result<(), String> {
+fn check_order(
+    regions: &Regions,
+    part: Part,
+    home: &[Change],
+    mirror: &[Change],
+    is_complete: bool,
+) -> Result<(), String> {
     let going = regions.home.history.with(|records| records.uncertain.clone());
-    for repository in &regions.home.universe.repositories {
+    for (number, repository) in regions.home.universe.repositories.iter().enumerate() {
+        // Of a part of a repository, what is left out is told by its tags.
+        if !matches!(part, Part::Everything) && part != Part::Of(number, None) {
+            continue;
+        }
         let of = |changes: &[Change]| -> Vec<(ChangeKind, u64)> {
             let manifests = changes.iter().filter(|change| {
                 change.kind.repository() == repository

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use roadstead_geo::Filter;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -14,14 +15,15 @@ use super::Regions;
 use super::adversary::{Adversary, Mishap};
 use crate::bugs::Bugs;
 use crate::client::Client;
-use crate::history::{MirrorTally, Records, Tally};
+use crate::history::{MirrorTally, Records, TAGS, Tally};
 use crate::promises;
 use crate::random::Random;
 use crate::run::{Ended, Plan, World, block_on, endure};
 use crate::trace::Trace;
+use crate::universe::SCRATCH;
 use crate::world::cluster::Cluster;
 use crate::world::network::pause;
-use crate::world::upstream::Upstream;
+use crate::world::upstream::{Part, Upstream};
 use crate::world::wan::Wan;
 
 /// Who pulls at each mirror.
@@ -65,7 +67,7 @@ async fn live(plan: RegionsPlan) -> Ended<RegionsTally> {
     let mut random = Random::of(plan.seed, "regions");
     let blows = 3 + random.below(4);
     let home = World::new(Plan { bugs: plan.bugs, blows, ..Plan::of(plan.seed) }, trace.clone());
-    let mirrors = (1..=1 + random.below(2) as u64).map(|number| mirror(plan.seed, &home.cluster, number, &mut random));
+    let mirrors = (1..=1 + random.below(2) as u64).map(|number| mirror(plan.seed, &home, number, &mut random));
     let regions = Regions { mirrors: mirrors.collect(), home };
     if let Err(violation) = Box::pin(story(&regions, plan, random)).await {
         regions.home.cluster.violated(violation);
@@ -77,11 +79,28 @@ async fn live(plan: RegionsPlan) -> Ended<RegionsTally> {
     Ended { violations, story: trace.story(), lines: trace.take_lines(), tally }
 }
 
-/// A mirror that has not begun, of a home that keeps all of its feed for it, some, or little.
-fn mirror(seed: u64, home: &Arc<Cluster>, number: u64, random: &mut Random) -> Arc<Cluster> {
+/// A mirror that has not begun, of all of its home or a part, and of a home that keeps all of its feed for it, some, or
+/// little.
+fn mirror(seed: u64, home: &World, number: u64, random: &mut Random) -> Arc<Cluster> {
     let kept = *random.pick(&[u64::MAX / 2, 40, 8]);
     let wan = Wan::new(Random::of(seed, &format!("way {number}")));
-    Cluster::mirror(seed, Upstream::new(number, home, wan, kept))
+    let mut drawn = Random::of(seed, &format!("part {number}"));
+    let part = if drawn.chance(4) {
+        let tag = drawn.chance(2).then(|| drawn.below(TAGS));
+        Part::Of(drawn.below(SCRATCH), tag)
+    } else {
+        Part::Everything
+    };
+    let rules = match part {
+        Part::Everything => Vec::new(),
+        Part::Of(repository, tag) => {
+            let tag = tag.map(|tag| format!(":{}", home.universe.tag(tag))).unwrap_or_default();
+            let rule = format!("{}{tag}", home.universe.repositories[repository]);
+            vec![rule.parse().expect("a rule")]
+        }
+    };
+    let filter = Filter { rules, platforms: Vec::new() };
+    Cluster::mirror(seed, Upstream::new(number, &home.cluster, wan, kept, part, filter))
 }
 
 async fn story(regions: &Regions, plan: RegionsPlan, mut random: Random) -> Result<(), String> {

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use roadstead_domain::{BlobReadError, ManifestReadError};
 use roadstead_geo::{
-    DemotionToken, FeedLine, HandoverRequest, Home, HomeBlob, HomeError, HomeManifest, Lines, RegionReport,
-    SnapshotLine, region_report,
+    DemotionToken, FeedLine, HandoverRequest, Home, HomeBlob, HomeError, HomeManifest, HomeReferrers, Lines,
+    RegionReport, SnapshotLine, home_referrers, region_report,
 };
 use roadstead_metadata::{Metadata, Position, Query, QueryError, RemoteProgress};
 use roadstead_oci::{Digest, Reference, RepositoryName};
@@ -121,6 +121,7 @@ async fn manifest(
     reference: &Reference,
 ) -> Result<HomeManifest, HomeError> {
     let found = match serving.registry.find_manifest(repository, reference).await {
+        Ok(found) if found.stale.is_some() => return Err(away("no leader confirms it")),
         Ok(found) => found,
         Err(ManifestReadError::Unknown) => {
             return Err(missing(&serving.metadata, |query| {
@@ -197,6 +198,18 @@ impl Home for SimulatedHome {
         self.ask(&format!("{repository} {reference}"), &serving, manifest(&serving, repository, reference)).await
     }
 
+    async fn referrers(
+        &self,
+        repository: &RepositoryName,
+        subject: &Digest,
+        last: Option<&Digest>,
+    ) -> Result<HomeReferrers, HomeError> {
+        let serving = self.reach().await?;
+        let listed =
+            Box::pin(async { home_referrers(&serving.registry, repository, subject, last).await.map_err(away) });
+        self.ask(&format!("what refers to {subject}"), &serving, listed).await
+    }
+
     async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError> {
         let serving = self.reach().await?;
         let size = Box::pin(async {
@@ -218,7 +231,8 @@ impl Home for SimulatedHome {
         let opened = Box::pin(async {
             let found = serving.registry.find_blob(repository, digest).await;
             let found = found.map_err(|error| no_blob(&serving, repository, digest, error))?;
-            let bytes = serving.registry.stream_blob(&found, range.clone()).await;
+            let range = range.start..range.end.min(found.size());
+            let bytes = serving.registry.stream_blob(&found, range).await;
             Ok((found.size(), bytes.map_err(|error| no_blob(&serving, repository, digest, error))?))
         });
         let what = format!("{digest} in {repository}, {range:?}");

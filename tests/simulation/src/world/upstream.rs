@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use parking_lot::Mutex;
 use roadstead_domain::Registry;
-use roadstead_geo::{Home, Mirror, Options, Siblings};
+use roadstead_geo::{Calendar, Filter, Home, Mirror, Options, Siblings};
 use roadstead_metadata::ClusterId;
 use roadstead_oci::Digest;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,14 @@ use super::process::Process;
 use super::siblings::SimulatedSiblings;
 use super::wan::Wan;
 
+/// What a mirror follows of its home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Everything,
+    /// One repository, and of that one tag, if there is one: by their numbers.
+    Of(usize, Option<usize>),
+}
+
 /// A mirror's home, and what came of asking it.
 pub(crate) struct Upstream {
     /// The mirror's name.
@@ -27,6 +35,8 @@ pub(crate) struct Upstream {
     pub(crate) wan: Wan,
     /// How many changes home's feed reaches back for this mirror.
     pub(crate) kept: u64,
+    pub(crate) part: Part,
+    pub(crate) filter: Filter,
     /// How often all that home has was asked for.
     pub(crate) snapshots: AtomicU64,
     /// Bytes of each blob that came, and those that came of what was here already.
@@ -37,13 +47,15 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    pub(crate) fn new(number: u64, home: &Arc<Cluster>, wan: Wan, kept: u64) -> Arc<Self> {
+    pub(crate) fn new(number: u64, home: &Arc<Cluster>, wan: Wan, kept: u64, part: Part, filter: Filter) -> Arc<Self> {
         Arc::new(Self {
             name: format!("m{number}"),
             number,
             home: Arc::clone(home),
             wan,
             kept,
+            part,
+            filter,
             snapshots: AtomicU64::new(0),
             brought: Mutex::default(),
             needless: AtomicU64::new(0),
@@ -64,7 +76,8 @@ pub(super) fn follow(cluster: &Arc<Cluster>, process: &Arc<Process>, registry: &
     let siblings = SimulatedSiblings::new(cluster, process, registry.metadata());
     // Files without names, of what is on its way.
     let spool = std::env::temp_dir().join("roadstead-simulation");
-    let options = Options { spool, disk_reserve: 0, link_rate: None };
+    let (calendar, filter) = (Calendar::default(), upstream.filter.clone());
+    let options = Options { spool, disk_reserve: 0, link_rate: None, calendar, filter };
     let (home, siblings): (Arc<dyn Home>, Arc<dyn Siblings>) = (Arc::new(home), Arc::new(siblings));
     Some(Mirror::new(Arc::clone(registry), home, Some(siblings), options))
 }

@@ -22,15 +22,15 @@ use roadstead_oci::{Algorithm, Digest, Hasher, RepositoryName, Tag};
 
 use super::{Apply, Halt, require};
 use crate::state::keyspace::{
-    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, FILTER, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS, PASSED_OVER,
-    QUARANTINED_MANIFESTS, REMOTES, WANTED, WRITERS,
+    ANNOUNCED_MANIFESTS, ANNOUNCED_TAGS, CURSOR, FILTER, INBOX, INBOX_BY_AGE, MANIFESTS, MEMBERSHIPS, MIRRORS,
+    PASSED_OVER, QUARANTINED_MANIFESTS, REMOTES, WANTED, WRITERS,
 };
 use crate::state::rows::{CursorRow, InboxRow, MirrorRow};
 use crate::{
     AdmitMirror, AdvanceInbox, Advanced, Arrival, ChangeKind, ClusterId, DeleteManifest, DeleteTag, DismissMirror,
     ForsakeBlob, ManifestContent, MendManifest, NeverRefused, NoteRemote, Position, PutManifest, PutManifestRefused,
-    QueryError, ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange,
-    ResolveManifest, ResolveManifestRefused, SnapshotStep,
+    QueryError, ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused,
+    ReceivedChange, ResolveManifest, ResolveManifestRefused, SnapshotStep,
 };
 
 /// Changes that one entry publishes at most: applying an entry holds up all others, some 50 us for each of these.

@@ -4,7 +4,7 @@ use roadstead_oci::RepositoryName;
 
 use super::{Apply, Halt, require};
 use crate::query::{Region, Standing};
-use crate::state::keyspace::{ASIDE_UP_TO, CURSOR, HANDOVER, INBOX, INBOX_BY_AGE, REGION};
+use crate::state::keyspace::{ASIDE_UP_TO, CURSOR, FILTER, HANDOVER, INBOX, INBOX_BY_AGE, REGION};
 use crate::state::rows::{CursorRow, RegionRow};
 use crate::{
     Arrival, ClusterId, Command, FenceRegion, FenceRegionRefused, Fenced, HandOverRegion, HandoverStep, Position,
@@ -172,6 +172,7 @@ impl Apply<'_> {
             while self.forget_inbox(cursor.clone())?.more {}
         }
         self.rows.remove(CURSOR, ())?;
+        self.rows.remove(FILTER, ())?;
         self.rows.remove(ASIDE_UP_TO, ())?;
         self.rows.remove(HANDOVER, ())?;
         let row = RegionRow { epoch, origin: known.origin, is_home: true, promotion: Some(promotion) };

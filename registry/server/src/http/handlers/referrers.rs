@@ -2,22 +2,31 @@
 
 use axum::response::Response;
 use http::{StatusCode, header};
-use roadstead_domain::{ReferrerEntry, Registry};
-use roadstead_oci::{Descriptor, Digest, Index, MediaType, RepositoryName, Route};
+use roadstead_domain::ReferrerEntry;
+use roadstead_oci::{Descriptor, Digest, ErrorCode, Index, MediaType, RepositoryName, Route};
 
+use crate::http::dispatch::Api;
 use crate::http::error::ApiError;
 use crate::http::respond::{Answer, OCI_FILTERS_APPLIED, next_link};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 pub(crate) async fn list(
-    registry: &Registry,
+    api: &Api,
     repository: RepositoryName,
     subject: Digest,
     artifact_type: Option<String>,
     last: Option<Digest>,
 ) -> Result<Response, ApiError> {
-    let listed = registry.list_referrers(&repository, &subject, artifact_type.as_deref(), last.as_ref()).await?;
+    let (wanted, last) = (artifact_type.as_deref(), last.as_ref());
+    let at_home = match api.mirror() {
+        Some(mirror) => mirror.referrers(&repository, &subject, wanted, last).await,
+        None => Ok(None),
+    };
+    let listed = match at_home.map_err(|error| ApiError::pull(error, ErrorCode::ManifestUnknown))? {
+        Some(listed) => listed,
+        None => api.registry.list_referrers(&repository, &subject, wanted, last).await?,
+    };
     let descriptors: Vec<Descriptor> = listed.entries.into_iter().filter_map(descriptor).collect();
     let filters = artifact_type.as_ref().map(|_| "artifactType");
     let last = listed.next.and_then(|last| last.parse().ok());
