@@ -63,6 +63,7 @@ pub enum Operation {
     PutPart,
     Persist,
     CopyParts,
+    GetParts,
     Complete,
     Abort,
     ListMultiparts,
@@ -284,6 +285,24 @@ impl<S: MultipartStore> MultipartStore for FaultyStore<S> {
         parts: u32,
     ) -> Result<Vec<Part>, BlobError> {
         self.call(Operation::CopyParts, Some(key), self.inner.copy_parts(source, key, id, part_size, parts)).await
+    }
+
+    fn shows_parts(&self) -> bool {
+        self.inner.shows_parts()
+    }
+
+    async fn show(&self, key: &ObjectKey, id: &MultipartId) -> Result<(), BlobError> {
+        self.inner.show(key, id).await
+    }
+
+    async fn get_parts(
+        &self,
+        key: &ObjectKey,
+        id: &MultipartId,
+        parts: &[Part],
+        range: Range<u64>,
+    ) -> Result<ByteStream, BlobError> {
+        self.call(Operation::GetParts, Some(key), self.inner.get_parts(key, id, parts, range)).await
     }
 
     async fn complete(&self, key: &ObjectKey, id: &MultipartId, parts: &[Part]) -> Result<(), BlobError> {

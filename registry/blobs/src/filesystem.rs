@@ -146,6 +146,21 @@ impl MultipartStore for FilesystemStore {
         self.run(move |folder| folder.copy_parts(&source, &key, &id, part_size, parts)).await
     }
 
+    fn shows_parts(&self) -> bool {
+        true
+    }
+
+    async fn get_parts(
+        &self,
+        key: &ObjectKey,
+        id: &MultipartId,
+        parts: &[Part],
+        range: Range<u64>,
+    ) -> Result<ByteStream, BlobError> {
+        let folder = self.folder.upload(key, id).map_err(|_| BlobError::NotFound)?;
+        read::stream_parts(folder, parts.to_vec(), range).await
+    }
+
     async fn complete(&self, key: &ObjectKey, id: &MultipartId, parts: &[Part]) -> Result<(), BlobError> {
         let (key, id, parts) = (key.clone(), id.clone(), parts.to_vec());
         self.run(move |folder| folder.complete(&key, &id, &parts)).await

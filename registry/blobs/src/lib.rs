@@ -7,6 +7,7 @@ mod filesystem;
 mod memory;
 mod rules;
 mod s3;
+mod showing;
 mod store;
 pub mod suite;
 
@@ -15,6 +16,7 @@ pub use faulty::{Call, Fault, FaultyStore, Gate, Moment, Operation, Plan};
 pub use filesystem::{FilesystemStore, IdSource};
 pub use memory::MemoryStore;
 pub use s3::{S3Credentials, S3Options, S3OptionsError, S3Store};
+pub use showing::ShowingStore;
 pub use store::{
     BlobStore, ByteStream, FileRange, FileStream, Listing, MAX_DELETE, MAX_FILE_RANGE, MAX_LIST, MultipartInfo,
     MultipartStore, ObjectInfo, ObjectStore, PresignStore,
@@ -28,7 +30,7 @@ mod tests {
     use uuid::Uuid;
 
     use crate::suite::{self, Subject};
-    use crate::{BlobStore, Fault, FaultyStore, FilesystemStore, IdSource, MemoryStore, Operation};
+    use crate::{BlobStore, Fault, FaultyStore, FilesystemStore, IdSource, MemoryStore, Operation, ShowingStore};
 
     /// Names in no order, as random ones are: multiples of an odd number do not repeat.
     fn ids() -> IdSource {
@@ -54,6 +56,14 @@ mod tests {
     async fn the_filesystem_keeps_every_promise() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(broken(FilesystemStore::open(folder.path(), ids(), 0).unwrap()).await, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_shows_parts_beside_another_keeps_every_promise() {
+        let folder = tempfile::tempdir().unwrap();
+        let showing = ShowingStore::new(Arc::new(MemoryStore::new()), folder.path().join("leaving"), 0);
+        assert_eq!(broken(showing).await, [""; 0]);
+        assert_eq!(std::fs::read_dir(folder.path().join("leaving")).unwrap().count(), 0, "its files have no names");
     }
 
     #[tokio::test]

@@ -248,6 +248,32 @@ impl MultipartStore for MemoryStore {
         Ok(copied)
     }
 
+    fn shows_parts(&self) -> bool {
+        true
+    }
+
+    async fn get_parts(
+        &self,
+        key: &ObjectKey,
+        id: &MultipartId,
+        parts: &[Part],
+        range: Range<u64>,
+    ) -> Result<ByteStream, BlobError> {
+        let mut state = self.state.lock();
+        let written = &state.upload(key, id).map_err(|_| BlobError::NotFound)?.parts;
+        let named = parts.iter().map(|part| written.get(&part.number).filter(|written| written.part == *part));
+        let pieces = named.map(|written| Some(written?.content.clone())).collect::<Option<Vec<_>>>();
+        let shown = Object { pieces: pieces.ok_or(BlobError::NotFound)?, modified: UNIX_EPOCH };
+        if range.end > shown.size() {
+            return Err(BlobError::Broken(format!(
+                "the parts of {key} have {} bytes, not {}",
+                shown.size(),
+                range.end
+            )));
+        }
+        Ok(stream::iter(shown.slices(&range)).map(Ok).boxed())
+    }
+
     async fn complete(&self, key: &ObjectKey, id: &MultipartId, parts: &[Part]) -> Result<(), BlobError> {
         let mut state = self.state.lock();
         let upload = state.upload(key, id)?;

@@ -5,6 +5,7 @@
 //!   put(key) ------------> object     create_multipart(key) -> id
 //!                                     put_part(id, 1..n)        (any order, several at once)
 //!                                     persist(id, parts)        (as often as wanted)
+//!                                     get_parts(id, parts)      (where the store shows them)
 //!                                     complete(id, parts) ----> object
 //!   get / head / delete / list        abort(id)
 //! ```
@@ -152,6 +153,31 @@ pub trait MultipartStore: ObjectStore {
         part_size: u64,
         parts: u32,
     ) -> Result<Vec<Part>, BlobError>;
+
+    /// Whether [`get_parts`](MultipartStore::get_parts) gives anything: a bucket shows no part before its object is
+    /// complete.
+    fn shows_parts(&self) -> bool {
+        false
+    }
+
+    /// Says that the parts of an upload that are written from here on are to be shown, for a store that has to keep them for
+    /// that. May be repeated; if it fails, nothing but that is lost.
+    async fn show(&self, _key: &ObjectKey, _id: &MultipartId) -> Result<(), BlobError> {
+        Ok(())
+    }
+
+    /// The bytes of `range` (end exclusive, not empty, within them) of `parts`, the first ones of an upload that is not
+    /// complete yet, as they were written. [`BlobError::NotFound`] if they are not there (any more), or are not shown. What
+    /// has begun sees them whole, even if the upload is completed or aborted meanwhile, or fails.
+    async fn get_parts(
+        &self,
+        _key: &ObjectKey,
+        _id: &MultipartId,
+        _parts: &[Part],
+        _range: Range<u64>,
+    ) -> Result<ByteStream, BlobError> {
+        Err(BlobError::NotFound)
+    }
 
     /// Makes the object out of `parts`, each of which was persisted. [`BlobError::MultipartUnknown`] if the upload is not there (any more): a
     /// repeated completion looks with [`ObjectStore::head`] whether the first one had its effect. While that one is

@@ -68,6 +68,7 @@ pub const CASES: &[Case] = &[
     Case { name: "a listing keeps to its prefix", run: |s| listing::prefixes(s).boxed() },
     Case { name: "an object is made of its parts", run: |s| multipart::completed(s).boxed() },
     Case { name: "parts are persisted as often as wanted", run: |s| multipart::persisted(s).boxed() },
+    Case { name: "parts are shown as they were written, or not at all", run: |s| multipart::shown(s).boxed() },
     Case { name: "one part is enough", run: |s| multipart::one_part(s).boxed() },
     Case { name: "a part that is written again is replaced", run: |s| multipart::part_replaced(s).boxed() },
     Case { name: "a part that was replaced is never mixed in", run: |s| multipart::part_outdated(s).boxed() },

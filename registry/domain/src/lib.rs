@@ -3,6 +3,7 @@
 //! Knows no HTTP, no S3 and no Raft: it is called by the server, and calls `metadata` and `blobs`.
 
 mod access;
+mod ahead;
 mod aside;
 mod backup;
 mod blob;

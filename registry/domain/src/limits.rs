@@ -11,6 +11,14 @@ pub(crate) const MAX_PARTS_IN_FLIGHT: usize = 3;
 pub(crate) const CHECKPOINT_DELAY: Duration =
     if cfg!(test) { Duration::from_millis(20) } else { Duration::from_secs(1) };
 
+/// The same where mirrors fetch parts while a client still sends: so much later they hear of a part. A checkpoint takes some
+/// ten milliseconds, in which a push waits.
+pub(crate) const SHOWN_CHECKPOINT_DELAY: Duration =
+    if cfg!(test) { CHECKPOINT_DELAY } else { Duration::from_millis(200) };
+
+/// An upload is told to mirrors from so many parts on: a smaller one is at home a moment later, and comes as a whole.
+pub(crate) const SHOWN_FROM_PARTS: u64 = 3;
+
 /// How often a closing request commits that its session is in use, since it commits nothing else until its end. A few
 /// may fail. Short in this crate's tests, which wait it out.
 pub(crate) fn touch_interval(upload_expiry: Duration) -> Duration {

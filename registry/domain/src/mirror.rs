@@ -205,19 +205,9 @@ impl Registry {
         }
         for attempt in 0..MAX_TRANSFERS_OF_A_BLOB {
             let upload = transfer_session(repository, &digest, attempt);
-            let known = self.metadata.query().map_err(Fault::from)?.upload(&upload).map_err(Fault::from)?;
-            match known.map(|known| known.state) {
+            match self.upload_state(&upload)? {
                 None => {
-                    let open = OpenUpload {
-                        upload,
-                        repository: repository.clone(),
-                        owner: self.incarnation,
-                        sha512: digest.algorithm() == Algorithm::Sha512,
-                        hash: Hasher::new().state(),
-                    };
-                    match self.propose(open).await? {
-                        Ok(()) | Err(OpenUploadRefused::UploadExists) => {}
-                    }
+                    self.open_named(repository, upload, digest.algorithm() == Algorithm::Sha512).await?;
                     return Ok(Transfer { upload: Some(upload), offset: 0 });
                 }
                 Some(UploadState::Receiving(progress)) => {
@@ -231,6 +221,24 @@ impl Registry {
             }
         }
         Err(Fault::Inconsistent(format!("{digest} was transferred too often lately")).into())
+    }
+
+    /// Where a session stands, as far as is known here.
+    pub(crate) fn upload_state(&self, upload: &UploadId) -> Result<Option<UploadState>, Fault> {
+        Ok(self.metadata.query()?.upload(upload)?.map(|known| known.state))
+    }
+
+    /// Opens a session whose name says what it is for, unless another replica has.
+    pub(crate) async fn open_named(
+        &self,
+        repository: &RepositoryName,
+        upload: UploadId,
+        sha512: bool,
+    ) -> Result<(), Fault> {
+        let (repository, owner, hash) = (repository.clone(), self.incarnation, Hasher::new().state());
+        match self.propose(OpenUpload { upload, repository, owner, sha512, hash }).await? {
+            Ok(()) | Err(OpenUploadRefused::UploadExists) => Ok(()),
+        }
     }
 
     /// Makes a blob of what `body` brings from the transfer's offset on, if it has this digest.
@@ -299,9 +307,13 @@ fn hash(token: &str) -> Digest {
 
 /// The session by which a blob comes: the same on every replica and after every restart.
 fn transfer_session(repository: &RepositoryName, digest: &Digest, attempt: u8) -> UploadId {
-    let name = format!("transfer {attempt} of {digest} to {repository}");
+    named_session(&format!("transfer {attempt} of {digest} to {repository}"))
+}
+
+/// The session that is for this.
+pub(crate) fn named_session(purpose: &str) -> UploadId {
     let mut bytes = [0; 16];
-    for (byte, hashed) in bytes.iter_mut().zip(hash(&name).hash()) {
+    for (byte, hashed) in bytes.iter_mut().zip(hash(purpose).hash()) {
         *byte = *hashed;
     }
     UploadId::new(Builder::from_custom_bytes(bytes).into_uuid())

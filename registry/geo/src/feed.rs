@@ -5,6 +5,7 @@ use roadstead_metadata::{ChangeKind, ChangesError, ManifestContent, Position, Qu
 
 use crate::limits::{MAX_PAGE_BYTES, MAX_PAGE_CHANGES};
 use crate::region::in_line;
+use crate::shown::Shown;
 use crate::wire::{FeedLine, HomeId, WireChange, WireManifest, line};
 
 /// Why a feed does not go on.
@@ -27,8 +28,14 @@ impl From<ChangesError> for FeedError {
     }
 }
 
-/// The line that follows `after`, and the place behind it. `writes` says whether the mirror that is told may write.
-pub fn feed_line(registry: &Registry, after: Position, writes: bool) -> Result<(Vec<u8>, Position), FeedError> {
+/// The line that follows `after`, and the place behind it. `writes` says whether the mirror that is told may write, `shown`
+/// what it was told of uploads.
+pub fn feed_line(
+    registry: &Registry,
+    after: Position,
+    writes: bool,
+    shown: &mut Shown,
+) -> Result<(Vec<u8>, Position), FeedError> {
     let metadata = registry.metadata();
     let changes = metadata.changes(after, MAX_PAGE_CHANGES)?;
     let query = metadata.query().map_err(Fault::from)?;
@@ -42,7 +49,9 @@ pub fn feed_line(registry: &Registry, after: Position, writes: bool) -> Result<(
             break;
         }
     }
-    let feed = FeedLine { changes: sent, ..watermark_of(registry, &query, writes)? };
+    // A blob that is among the changes was closed before `query` was taken: so it is told here which upload it was.
+    let uploads = shown.news(registry, &query)?;
+    let feed = FeedLine { changes: sent, uploads, ..watermark_of(registry, &query, writes)? };
     Ok((line(&feed)?, last))
 }
 
@@ -65,6 +74,7 @@ fn watermark_of(registry: &Registry, query: &Query, writes: bool) -> Result<Feed
         writes,
         region,
         reports: registry.acknowledges() != Acknowledge::Local,
+        uploads: None,
     })
 }
 

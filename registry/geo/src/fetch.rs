@@ -17,8 +17,8 @@ mod reader;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::join;
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -31,6 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
+use crate::ahead::CameAhead;
 use crate::follow::in_time;
 use crate::home::{HomeBlob, HomeError};
 use crate::limits::{ANSWER_PATIENCE, MAX_FETCHES, PIECE_BYTES};
@@ -65,7 +66,7 @@ pub(crate) struct Fetches {
     running: Mutex<HashMap<Digest, Arc<Fetch>>>,
     /// Blobs whose beginning home is asked for, which says how large they are.
     asked: Mutex<HashSet<Digest>>,
-    pace: Pace,
+    pub(crate) pace: Pace,
 }
 
 /// Somebody who asks home for the beginning of a blob.
@@ -99,6 +100,8 @@ pub(crate) struct Fetch {
     work: watch::Sender<u64>,
     /// How it ended.
     ended: watch::Sender<Option<Result<(), FetchError>>>,
+    /// What had come of its upload before it was a blob: where its pieces begin.
+    ahead: OnceLock<CameAhead>,
     /// How many pulls read along.
     pulls: AtomicUsize,
     /// How many ever did.
@@ -177,6 +180,7 @@ impl Mirror {
             }
             // First the end is known, then nobody finds it any more: whoever comes in between reads what is there.
             running.ended.send_replace(Some(ended));
+            running.has_changed();
             mirror.fetches.running.lock().remove(&digest);
             drop(place);
         });
@@ -241,6 +245,7 @@ impl Fetch {
             beginning: Mutex::default(),
             work: watch::Sender::new(0),
             ended: watch::Sender::new(None),
+            ahead: OnceLock::new(),
             pulls: AtomicUsize::new(0),
             pulled: AtomicU64::new(0),
         })
@@ -271,6 +276,11 @@ impl Fetch {
 
     async fn run(self: &Arc<Self>, mirror: &Arc<Mirror>, repository: &RepositoryName) -> Result<(), FetchError> {
         let wanting = self.wanting(mirror)?;
+        if wanting.is_some()
+            && let Some(ahead) = mirror.came_ahead(&self.digest, self.size).map_err(|fault| not_kept(&fault))?
+        {
+            return self.run_ahead(mirror, repository, ahead).await;
+        }
         let transfer = match &wanting {
             Some(wanting) => {
                 let transfer = mirror.registry.begin_transfer(wanting, self.digest, self.size).await;
@@ -280,13 +290,7 @@ impl Fetch {
         };
         let base = transfer.map_or(0, |transfer| transfer.offset);
         self.lay_out(base);
-        let bringing = async {
-            let brought = self.bring_all(mirror, repository).await;
-            if let Err(error) = &brought {
-                self.fail(error.clone());
-            }
-            brought
-        };
+        let bringing = self.bring_or_fail(mirror, repository);
         let keeping = async {
             match (&wanting, transfer) {
                 (Some(wanting), Some(transfer)) => self.keep(mirror, repository, wanting, transfer).await,
@@ -308,6 +312,41 @@ impl Fetch {
             self.keep(mirror, repository, &wanting, transfer).await?;
         }
         Ok(())
+    }
+
+    /// Brings what has not come of its upload, and closes the session in which the rest is.
+    async fn run_ahead(
+        self: &Arc<Self>,
+        mirror: &Arc<Mirror>,
+        repository: &RepositoryName,
+        ahead: CameAhead,
+    ) -> Result<(), FetchError> {
+        let ahead = self.ahead.get_or_init(|| ahead);
+        debug!(digest = %self.digest, ahead.end, size = self.size, "a blob has come ahead so far");
+        self.lay_out(ahead.end);
+        let bringing = self.bring_or_fail(mirror, repository);
+        let keeping = async {
+            let transfer = ahead.settle(mirror, self.size).await.map_err(|fault| not_kept(&fault))?;
+            let broken = || FetchError::NotKept("what was on its way of its upload broke off".to_owned());
+            let kept = self.keep(mirror, repository, ahead.repository(), transfer.ok_or_else(broken)?).await;
+            if kept.is_err() && self.progress.lock().failed.is_none() {
+                // Not for want of bytes.
+                ahead.forsake(mirror).await;
+            }
+            kept
+        };
+        let (brought, kept) = join(bringing, keeping).await;
+        brought?;
+        let failed = self.progress.lock().failed.clone();
+        failed.map_or(kept, Err)
+    }
+
+    async fn bring_or_fail(&self, mirror: &Mirror, repository: &RepositoryName) -> Result<(), FetchError> {
+        let brought = self.bring_all(mirror, repository).await;
+        if let Err(error) = &brought {
+            self.fail(error.clone());
+        }
+        brought
     }
 
     /// One of those who want it, if this replica is to keep it: two that do would be in each other's way.

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use roadstead_blobs::MemoryStore;
@@ -19,7 +20,7 @@ use roadstead_domain::{
     Ports, Precondition, PushedManifest, Registry,
 };
 use roadstead_metadata::{HandoverStep, Metadata, Options as MetadataOptions, Position, RegionEpoch, RemoteProgress};
-use roadstead_oci::{Algorithm, Digest, Hasher, MediaType, Reference, RepositoryName, Tag};
+use roadstead_oci::{Algorithm, Digest, Hasher, MediaType, Reference, RepositoryName, Tag, UploadId};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,7 @@ use crate::home::{Home, HomeBlob, HomeError, HomeManifest, Lines};
 use crate::referrers::{HomeReferrers, home_referrers};
 use crate::region::{DemotionToken, HandoverRequest, RegionReport, region_report};
 use crate::wire::{FeedLine, HomeId, SnapshotLine};
-use crate::{Calendar, Filter, Mirror, Options, feed_line, snapshot_lines, watermark};
+use crate::{Calendar, Filter, Mirror, Options, Shown, feed_line, snapshot_lines, watermark};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -168,6 +169,11 @@ pub(crate) struct FakeHome {
     pub(crate) requests: AtomicU64,
     /// Snapshots that were begun.
     pub(crate) snapshots: AtomicU64,
+    /// Bytes of uploads that were asked for, and of blobs.
+    pub(crate) ahead: Mutex<u64>,
+    pub(crate) sent: Mutex<u64>,
+    /// Whether it sends others than an upload has.
+    pub(crate) damages_uploads: AtomicBool,
     is_away: AtomicBool,
 }
 
@@ -225,17 +231,20 @@ impl Home for Arc<FakeHome> {
 
     async fn feed(&self, after: Position) -> Result<Lines<FeedLine>, HomeError> {
         self.ask(None).await?;
-        feed_line(&self.place.registry, after, true).map_err(|error| HomeError::Resynchronise(error.to_string()))?;
-        let lines = stream::unfold((Arc::clone(self), after), |(home, after)| async move {
+        feed_line(&self.place.registry, after, true, &mut Shown::new())
+            .map_err(|error| HomeError::Resynchronise(error.to_string()))?;
+        let lines = stream::unfold((Arc::clone(self), after, Shown::new()), |(home, after, mut shown)| async move {
             if home.is_away.load(Ordering::SeqCst) {
                 return None;
             }
-            let mut newest = home.place.registry.metadata().subscribe();
+            let registry = &home.place.registry;
+            let (mut newest, mut applied) = (registry.metadata().subscribe(), registry.metadata().subscribe_applied());
             if newest.borrow_and_update().sequence <= after.sequence {
-                let _ = tokio::time::timeout(Duration::from_millis(100), newest.changed()).await;
+                let news = shown.until_news(registry, &mut newest, &mut applied);
+                let _ = tokio::time::timeout(Duration::from_millis(100), news).await;
             }
-            let (line, last) = feed_line(&home.place.registry, after, true).ok()?;
-            Some((read(&line), (home, last)))
+            let (line, last) = feed_line(&home.place.registry, after, true, &mut shown).ok()?;
+            Some((read(&line), (home, last, shown)))
         });
         Ok(lines.boxed())
     }
@@ -325,6 +334,23 @@ impl Home for Arc<FakeHome> {
         }
     }
 
+    async fn upload(
+        &self,
+        repository: &RepositoryName,
+        upload: &UploadId,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, HomeError>>, HomeError> {
+        self.ask(None).await?;
+        *self.ahead.lock() += range.end - range.start;
+        let read = self.place.registry.read_upload(repository, upload, range).await;
+        let bytes = read.map_err(|error| HomeError::Away(error.to_string()))?;
+        let is_damaged = self.damages_uploads.load(Ordering::SeqCst);
+        let damaged = move |bytes: Bytes| {
+            if is_damaged { bytes.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>().into() } else { bytes }
+        };
+        Ok(bytes.map(move |piece| piece.map(damaged).map_err(|error| HomeError::Away(error.to_string()))).boxed())
+    }
+
     async fn blob(
         &self,
         repository: &RepositoryName,
@@ -341,6 +367,7 @@ impl Home for Arc<FakeHome> {
             return Err(HomeError::Refused("there is nothing".to_owned()));
         }
         let range = range.start..range.end.min(blob.size());
+        *self.sent.lock() += range.end - range.start;
         let bytes = self.place.registry.stream_blob(&blob, range).await.map_err(|_| away())?;
         let bytes = bytes.map(|piece| piece.map_err(|error| HomeError::Away(error.to_string()))).boxed();
         Ok(HomeBlob { size: blob.size(), bytes })
@@ -369,6 +396,9 @@ impl Regions {
             asked: Mutex::default(),
             requests: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
+            ahead: Mutex::default(),
+            sent: Mutex::default(),
+            damages_uploads: false.into(),
             is_away: false.into(),
         });
         let options = Options { calendar, filter, ..here.options() };

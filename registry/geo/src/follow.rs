@@ -104,7 +104,7 @@ impl Mirror {
     }
 
     /// One connection, for as long as it holds and this replica leads.
-    async fn follow_once(&self, received: &mut bool) -> Result<(), FollowError> {
+    async fn follow_once(self: &Arc<Self>, received: &mut bool) -> Result<(), FollowError> {
         let following = self.registry.metadata().query().map_err(Fault::from)?.following().map_err(Fault::from)?;
         if following.is_some_and(|following| following.comparing) {
             return Err(HomeError::Resynchronise("an earlier comparison did not end".to_owned()).into());
@@ -124,6 +124,10 @@ impl Mirror {
             self.heed(&line).await?;
             self.contact.heard(&line);
             *received = true;
+            // Before what became of them is wanted.
+            if let Some(uploads) = &line.uploads {
+                self.hear_of_uploads(line.home.0, uploads);
+            }
             if !line.changes.is_empty() {
                 let Some(after) = self.receive(cursor, line).await? else { return Ok(()) };
                 cursor = after;

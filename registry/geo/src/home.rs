@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use roadstead_metadata::{Position, RemoteProgress};
-use roadstead_oci::{Digest, Reference, RepositoryName};
+use roadstead_oci::{Digest, Reference, RepositoryName, UploadId};
 
 use crate::home_writes::HomeWrites;
 use crate::referrers::HomeReferrers;
@@ -100,6 +100,17 @@ pub trait Home: HomeWrites {
 
     /// The size of a blob.
     async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError>;
+
+    /// A stretch of an upload in progress, which must lie within what home has told of it, and not be empty. It may end
+    /// early.
+    async fn upload(
+        &self,
+        _repository: &RepositoryName,
+        _upload: &UploadId,
+        _range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, HomeError>>, HomeError> {
+        Err(HomeError::Away("it shows no upload before it is a blob".to_owned()))
+    }
 
     /// A stretch of a blob, which must not be empty, and begins within it: what of it is behind the blob's end is left out.
     async fn blob(

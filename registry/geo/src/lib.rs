@@ -13,11 +13,13 @@
 //!   of its mirrors but their tokens.
 //! * Mirrors dial home, never the reverse. How that is done is behind [`Home`].
 //! * No push waits for any of this.
+//! * Parts of a large upload come while its client still sends it: `shown` at home, `ahead` at the mirror.
 //!
 //! * What is pushed at a mirror is kept there, and decided at home: `write`, `ship`, `home_writes`.
 //!
 //! Not here yet: upstream registries that are not Roadstead.
 
+mod ahead;
 mod aside;
 mod calendar;
 mod choose;
@@ -45,6 +47,7 @@ mod region;
 mod report;
 mod resolve;
 mod ship;
+mod shown;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -66,9 +69,10 @@ pub use referrers::{HomeReferrer, HomeReferrers, MAX_REFERRERS_BYTES, home_refer
 pub use region::{
     DemotionToken, EpochClaim, HandoverRequest, NoEpoch, RegionReport, WirePromotion, WireRegion, region_report,
 };
+pub use shown::Shown;
 pub use snapshot::snapshot_lines;
 pub use wire::{
     BlobAnswer, Claim, FeedLine, HomeId, Lacking, SnapshotLine, Standing, WireChange, WireKind, WireManifest,
-    WriteAnswer,
+    WireUpload, WriteAnswer,
 };
 pub use write::WriteError;

@@ -164,6 +164,44 @@ pub(crate) const MAX_ATTEMPTS: u32 = 8;
 /// A blob that could not be brought is tried again after so long, and so is a manifest that is damaged here.
 pub(crate) const RETRY_PAUSE: Duration = Duration::from_secs(2);
 
+/// Uploads that a mirror is told of at once: some 200 bytes each, in each line that tells of them.
+pub(crate) const MAX_SHOWN_UPLOADS: usize = 16;
+
+/// Sessions that are looked at for them, those that were changed last: a large one is changed several times a second, so
+/// it is among them where hundreds of others come and go in that time.
+pub(crate) const UPLOADS_LOOKED_AT: usize = 64;
+
+/// Between two looks at sessions, for each mirror: so much later it hears of a part, and a look takes half a millisecond.
+pub(crate) const SHOWN_LOOK: Duration = Duration::from_millis(50);
+
+/// Uploads of home of which something is kept here at once, and bytes of all of them together: what a link of 1 Gb/s
+/// carries in two minutes. What is not fetched ahead comes when it is a blob.
+pub(crate) const MAX_AHEAD: usize = MAX_SHOWN_UPLOADS;
+#[cfg(not(test))]
+pub(crate) const MAX_AHEAD_BYTES: u64 = 16 << 30;
+#[cfg(test)]
+pub(crate) const MAX_AHEAD_BYTES: u64 = 24 << 20;
+
+/// Uploads for which something is on its way at once, as for large blobs.
+pub(crate) const AHEAD_MOVERS: usize = LARGE_MOVERS;
+
+/// Whole parts that are asked for together: a blob that is closed meanwhile waits for them, unless it needs nothing else.
+pub(crate) const AHEAD_PARTS: u64 = 4;
+
+/// The most bytes that one request asks for of an upload. They are put in order in memory, as many as there are
+/// connections: 12 MiB, with [`AHEAD_MOVERS`] twice that.
+pub(crate) const AHEAD_REQUEST_BYTES: u64 = 2 << 20;
+
+/// A pull of the beginning of a blob of which only the end is missing waits so long for that end, rather than for all of it
+/// to be sent once more: less than [`DEMAND_HELD`], for which it holds up others.
+pub(crate) const AHEAD_AWAITED: Duration = Duration::from_secs(3);
+
+/// Stretches of an upload that fail one after the other before the rest of it is left to come as a blob.
+pub(crate) const AHEAD_ATTEMPTS: u32 = 8;
+
+/// What has come of an upload that has become a blob is kept so long for it: it waits behind others.
+pub(crate) const AHEAD_KEPT: Duration = Duration::from_mins(10);
+
 /// Bytes of a snapshot that are written to the disk, or read from there, together.
 pub(crate) const SPOOLED_BYTES: usize = 1 << 20;
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ahead::Ahead;
 use crate::calendar::Calendar;
 use crate::contact::Contact;
 use crate::fetch::Fetches;
@@ -45,6 +46,7 @@ pub struct Mirror {
     pub(crate) siblings: Option<Arc<dyn Siblings>>,
     pub(crate) contact: Contact,
     pub(crate) fetches: Fetches,
+    pub(crate) ahead: Ahead,
     pub(crate) link: Link,
     calendar: Calendar,
     pub(crate) filter: Filter,
@@ -88,6 +90,7 @@ impl Mirror {
             home,
             siblings,
             contact: Contact::new(),
+            ahead: Ahead::new(),
             link: Link::new(options.link_rate),
             way_home: Arc::new(Link::new(options.link_rate)),
             calendar: options.calendar.clone(),

@@ -7,7 +7,7 @@
 
 use roadstead_domain::Fault;
 use roadstead_metadata::{Change, ChangeKind, ClusterId, LogTime, Position};
-use roadstead_oci::{Digest, RepositoryName, Tag};
+use roadstead_oci::{Digest, RepositoryName, Tag, UploadId};
 use serde::{Deserialize, Serialize};
 
 use crate::region::WireRegion;
@@ -33,6 +33,24 @@ pub struct FeedLine {
     /// Whether home waits for what its mirrors say of how far they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reports: bool,
+    /// The large uploads that are in progress at home or have just become blobs, whenever they are others, or stand
+    /// elsewhere, than in the line before that had them. One in progress that is not among them any more is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploads: Option<Vec<WireUpload>>,
+}
+
+/// An upload of a client's: its parts may be fetched while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireUpload {
+    /// Its session.
+    pub upload: UploadId,
+    /// Where it pushes to.
+    pub repository: RepositoryName,
+    /// Bytes from the start that are in whole parts; all, once the digest is known.
+    pub offset: u64,
+    /// The blob, once all of it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
 }
 
 /// A cluster's id in hexadecimal: JSON has no numbers of 128 bits.

@@ -53,7 +53,7 @@ pub use peer::{ClusterId, PeerError, PeerTransport, VolumeId};
 pub use query::{
     AdmittedMirror, AnnouncedManifest, AnnouncedTag, AsideChange, AsideManifest, Blob, Condemned, Following,
     HeldManifest, HeldObject, KeyState, Progress, Query, QueryError, ReferrerEntry, Region, Repository, Standing,
-    StoredManifest, Unresolved, Upload, UploadState, Wanted,
+    StoredManifest, Unresolved, Upload, UploadOutline, UploadState, Wanted,
 };
 pub use raft::{EntriesError, LogEntry, Rebuild, RebuildError, Until};
 pub use snapshot::Snapshot;

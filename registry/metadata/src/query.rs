@@ -5,6 +5,7 @@ mod landing;
 mod mirror;
 mod region;
 mod remote;
+mod upload;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ pub use mirror::{AdmittedMirror, AnnouncedManifest, AnnouncedTag, Following, Unr
 pub use region::{Region, Standing};
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, Part, RepositoryName, Tag, UploadId};
 use serde::{Deserialize, Serialize};
+pub use upload::UploadOutline;
 
 use crate::raft::applied_id;
 use crate::state::keyspace::{

@@ -21,6 +21,12 @@ impl UploadId {
         Self(id)
     }
 
+    /// Whether it was drawn at random, as those of clients' sessions are (RFC 9562, version 4), and not made of what the
+    /// session is for.
+    pub const fn is_random(&self) -> bool {
+        self.0.get_version_num() == 4
+    }
+
     /// The name in bytes, as it stands in stored keys.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use roadstead_blobs::{BlobError, BlobStore, FilesystemStore, S3Options, S3Store};
+use roadstead_blobs::{BlobError, BlobStore, FilesystemStore, S3Options, S3Store, ShowingStore};
 use roadstead_domain::{AccessPolicy, ClaimError, Entropy, Options, Ports, Registry};
 use roadstead_geo::Mirror;
 use roadstead_metadata::{Beginning, Metadata, OpenError, Role};
@@ -80,10 +80,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         store_is_ours(registry.check_not_succeeded().await)?;
     }
 
-    let mirror = geo::connect(settings, &registry, content, &supervisor).await?;
-    if let Some(mirror) = &mirror {
-        answering.serve_arriving(geo::arriving(Arc::clone(mirror), Arc::clone(&registry)));
-    }
+    let mirror = geo::connect(settings, &registry, content.clone(), &supervisor).await?;
+    answering.serve_arriving(content_for_replicas(&registry, mirror.as_ref()));
     let api = Api { registry: Arc::clone(&registry), authenticator, mirror: mirror.clone() };
     let edge = Edge {
         health: Arc::clone(&health),
@@ -94,8 +92,8 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         lingering: TaskTracker::new(),
     };
     let api = Router::new().fallback(http::serve).with_state(Arc::new(api));
-    let app =
-        edge.around(geo::router(Arc::clone(&registry), supervisor.clone(), mirror.is_none()).fallback_service(api));
+    let mirrors = geo::router(Arc::clone(&registry), content, supervisor.clone(), mirror.is_none());
+    let app = edge.around(mirrors.fallback_service(api));
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let options = ListenerOptions {
         tls: certificate.map(acceptor).transpose()?,
@@ -125,6 +123,15 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
     serve_admin(&settings.data, admin, &supervisor);
     let ships = settings.backup.ships;
     Ok(Running { address, scheme, notice, supervisor, health, registry, ships, removal, mirror })
+}
+
+/// What other replicas may have from this one: what it has written of uploads in progress, and what it brings from home.
+fn content_for_replicas(registry: &Arc<Registry>, mirror: Option<&Arc<Mirror>>) -> Router {
+    let leaving = geo::leaving(Arc::clone(registry));
+    match mirror {
+        Some(mirror) => leaving.merge(geo::arriving(Arc::clone(mirror), Arc::clone(registry))),
+        None => leaving,
+    }
 }
 
 /// What goes on behind the requests.
@@ -254,7 +261,10 @@ pub(crate) async fn open_store(settings: &Settings) -> anyhow::Result<Arc<dyn Bl
             })?;
             Ok(Arc::new(store))
         }
-        Storage::S3(s3) => open_s3(s3, &settings.serving).await,
+        Storage::S3(s3) => {
+            let bucket = open_s3(s3, &settings.serving).await?;
+            Ok(Arc::new(ShowingStore::new(bucket, settings.data.join("leaving"), settings.disk_reserve)))
+        }
     }
 }
 

@@ -11,12 +11,13 @@ mod endpoint;
 mod region;
 mod siblings;
 mod trust;
+mod upload_endpoint;
 mod wiring;
 mod write_client;
 mod write_endpoint;
 
 pub(crate) use endpoint::router;
-pub(crate) use siblings::arriving;
+pub(crate) use siblings::{arriving, leaving};
 pub(crate) use wiring::connect;
 
 /// The paths, which keep their meaning for as long as their version is served.
@@ -30,6 +31,7 @@ mod paths {
     pub(super) const MANIFEST: &str = "/geo/v1/manifest";
     pub(super) const REFERRERS: &str = "/geo/v1/referrers";
     pub(super) const BLOB: &str = "/geo/v1/blob";
+    pub(super) const PARTS: &str = "/geo/v1/parts";
     pub(super) const CLAIM: &str = "/geo/v1/claim";
     pub(super) const UPLOAD: &str = "/geo/v1/upload";
 }

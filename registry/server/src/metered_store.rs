@@ -157,6 +157,26 @@ impl MultipartStore for MeteredStore {
         self.count("copy_parts", self.store.copy_parts(source, key, id, part_size, parts).await)
     }
 
+    fn shows_parts(&self) -> bool {
+        self.store.shows_parts()
+    }
+
+    async fn show(&self, key: &ObjectKey, id: &MultipartId) -> Result<(), BlobError> {
+        self.store.show(key, id).await
+    }
+
+    async fn get_parts(
+        &self,
+        key: &ObjectKey,
+        id: &MultipartId,
+        parts: &[Part],
+        range: Range<u64>,
+    ) -> Result<ByteStream, BlobError> {
+        let stream = self.count("get_parts", self.store.get_parts(key, id, parts, range).await)?;
+        let watch = self.watch.clone();
+        Ok(Box::pin(stream.inspect_err(move |error| watch.note("get_parts", Some(error)))))
+    }
+
     async fn complete(&self, key: &ObjectKey, id: &MultipartId, parts: &[Part]) -> Result<(), BlobError> {
         self.count("complete", self.store.complete(key, id, parts).await)
     }

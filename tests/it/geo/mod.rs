@@ -1,5 +1,6 @@
 //! A home region and its mirror, as processes with a link between them.
 
+mod ahead;
 mod aside;
 mod demand;
 mod filters;

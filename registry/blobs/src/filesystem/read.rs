@@ -21,7 +21,7 @@ use rustix::fs::{Advice, CWD, Mode, OFlags, ResolveFlags, fadvise, openat2};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 use super::failure::failed;
-use super::index::{self, INDEX, part_name};
+use super::index::{self, INDEX, part_name_of};
 use crate::blocking::blocking;
 use crate::error::BlobError;
 use crate::store::{ByteStream, FileRange, FileStream, MAX_FILE_RANGE};
@@ -136,20 +136,49 @@ fn open_parts(reach: Reach, path: &Path) -> Result<Option<Opened>, BlobError> {
     };
     let parts = index::decode(&text)
         .ok_or_else(|| BlobError::Broken(format!("{} is not an index of parts", index_path.display())))?;
-    let piece = |part: &Part| {
-        let path = path.join(part_name(part.number, &part.etag));
-        Piece { size: part.size, source: Arc::new(Source { path, file: OnceLock::new() }) }
-    };
     let size = parts.iter().map(|part| part.size).sum();
-    let pieces = parts.iter().map(piece).collect();
+    // That each has a file's name, the index was read for.
+    let pieces = parts.iter().filter_map(|part| piece(path, part)).collect();
     Ok(Some(Opened { size, modified, parts: Some(parts), pieces }))
+}
+
+/// The file of a part in `folder`; `None` for an etag that this store never gave.
+fn piece(folder: &Path, part: &Part) -> Option<Piece> {
+    let path = folder.join(part_name_of(part)?);
+    Some(Piece { size: part.size, source: Arc::new(Source { path, file: OnceLock::new() }) })
 }
 
 /// Opens the object at `path` and streams `range` of it. The first chunk is read in the same go, so that a small
 /// object costs one hop to another thread.
 pub(super) async fn stream(path: PathBuf, range: Range<u64>) -> Result<ByteStream, BlobError> {
+    stream_chunks(move || chunks(Reach::Disk, &path, range, CHUNK)).await
+}
+
+/// Streams `range` of parts that are in `folder`, which is no object yet. Their files are opened at once: so they stay
+/// readable when the folder becomes the object's, or is removed.
+pub(super) async fn stream_parts(
+    folder: PathBuf,
+    parts: Vec<Part>,
+    range: Range<u64>,
+) -> Result<ByteStream, BlobError> {
+    stream_chunks(move || {
+        let pieces = parts.iter().map(|part| piece(&folder, part)).collect::<Option<Vec<_>>>();
+        let pieces = pieces.ok_or(BlobError::NotFound)?;
+        for (piece, _) in within(&pieces, range.clone()) {
+            piece.source.file()?;
+        }
+        chunks_of(&folder, &pieces, range, CHUNK)
+    })
+    .await
+}
+
+/// Streams the chunks that `open` finds. The first one is read in the same go.
+async fn stream_chunks<C>(open: impl FnOnce() -> Result<C, BlobError> + Send + 'static) -> Result<ByteStream, BlobError>
+where
+    C: Iterator<Item = Chunk> + Send + 'static,
+{
     let (first, rest) = blocking(move || {
-        let mut rest = chunks(Reach::Disk, &path, range, CHUNK)?;
+        let mut rest = open()?;
         let first = rest.next().map(|chunk| chunk.read()).transpose()?;
         Ok((first, rest))
     })
@@ -175,11 +204,21 @@ fn chunks(
     most: usize,
 ) -> Result<impl Iterator<Item = Chunk> + Send + use<>, BlobError> {
     let opened = open_in(reach, path)?.ok_or(BlobError::NotFound)?;
-    if range.end > opened.size {
-        let size = opened.size;
+    chunks_of(path, &opened.pieces, range, most)
+}
+
+/// What makes up `range` of the pieces that are at `path`.
+fn chunks_of(
+    path: &Path,
+    pieces: &[Piece],
+    range: Range<u64>,
+    most: usize,
+) -> Result<impl Iterator<Item = Chunk> + Send + use<>, BlobError> {
+    let size: u64 = pieces.iter().map(|piece| piece.size).sum();
+    if range.end > size {
         return Err(BlobError::Broken(format!("{} has {size} bytes, not {}", path.display(), range.end)));
     }
-    let parts: Vec<_> = within(&opened.pieces, range).map(|(piece, part)| (Arc::clone(&piece.source), part)).collect();
+    let parts: Vec<_> = within(pieces, range).map(|(piece, part)| (Arc::clone(&piece.source), part)).collect();
     Ok(parts.into_iter().flat_map(move |(source, part)| {
         let end = part.end;
         part.step_by(most).map(move |offset| {

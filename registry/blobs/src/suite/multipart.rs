@@ -1,7 +1,9 @@
 //! Cases about objects in parts.
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use futures_util::{FutureExt, future};
+use futures_util::{FutureExt, TryStreamExt, future};
 use roadstead_oci::{MultipartId, ObjectKey, Part};
 
 use super::content::content;
@@ -135,6 +137,38 @@ pub(super) async fn persisted(subject: &Subject) -> Result<(), Violation> {
     subject.expect(&upload.key, &content).await?;
     let late = upload.persist(&parts).await;
     ensure!(matches!(late, Ok(()) | Err(BlobError::MultipartUnknown)), "parts of a completed upload: {late:?}");
+    subject.expect(&upload.key, &content).await
+}
+
+pub(super) async fn shown(subject: &Subject) -> Result<(), Violation> {
+    let content = subject.three_parts(1);
+    let upload = subject.begin().await?;
+    subject.store.show(&upload.key, &upload.id).await?;
+    let parts = upload.write(&content).await?;
+    let part = subject.part_size;
+    let show = |range: Range<usize>| {
+        subject.store.get_parts(&upload.key, &upload.id, &parts[..2], range.start as u64..range.end as u64)
+    };
+    if !subject.store.shows_parts() {
+        let hidden = show(0..part).await.err();
+        ensure!(matches!(hidden, Some(BlobError::NotFound)), "it shows parts: {hidden:?}");
+        return Ok(());
+    }
+    for range in [0..part, part - 1..part + 1, part / 2..2 * part] {
+        let read: Vec<Bytes> = show(range.clone()).await?.try_collect().await?;
+        ensure!(read.concat() == content[range.clone()], "the bytes of {range:?} are others");
+    }
+    let beyond = show(part..2 * part + 1).await.err();
+    ensure!(matches!(beyond, Some(BlobError::Broken(_))), "more than the parts have: {beyond:?}");
+    // What has begun goes on, or fails.
+    let begun = show(0..2 * part).await?;
+    subject.expect_absent(&upload.key).await?;
+    upload.complete(&parts).await?;
+    if let Ok(read) = begun.try_collect::<Vec<Bytes>>().await {
+        ensure!(read.concat() == content[..2 * part], "a read that began before the completion saw other bytes");
+    }
+    let late = show(0..part).await.err();
+    ensure!(matches!(late, Some(BlobError::NotFound)), "parts of a completed upload: {late:?}");
     subject.expect(&upload.key, &content).await
 }
 

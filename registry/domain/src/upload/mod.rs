@@ -17,6 +17,7 @@ mod hashing;
 mod object;
 mod receive;
 mod session;
+mod shown;
 mod single;
 #[cfg(test)]
 mod tests;

@@ -18,12 +18,15 @@ use roadstead_metadata::{Multipart, Progress, Tail};
 use roadstead_oci::{ContentRange, HashState, Part};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
+use tracing::debug;
 
 use super::session::Session;
 use super::{BodyError, Content, UploadError};
 use crate::budget::Reservation;
 use crate::fault::Fault;
-use crate::limits::{CHECKPOINT_DELAY, MAX_PARTS_IN_FLIGHT, MEMORY_DEADLINE, fill_time, touch_interval};
+use crate::limits::{
+    CHECKPOINT_DELAY, MAX_PARTS_IN_FLIGHT, MEMORY_DEADLINE, SHOWN_CHECKPOINT_DELAY, fill_time, touch_interval,
+};
 use crate::registry::Registry;
 
 /// What a request that breaks leaves behind.
@@ -110,6 +113,8 @@ struct Receiver<'a> {
     written: Vec<Part>,
     /// What is to be committed of them.
     pending: Option<Checkpoint>,
+    /// Whether mirrors may fetch its parts while it goes on.
+    is_shown: bool,
     /// A part was lost: what comes after it is of no use.
     broken: bool,
     /// Full parts cut so far, those of earlier requests included.
@@ -146,6 +151,8 @@ impl Registry {
             in_flight: VecDeque::new(),
             written: Vec::new(),
             pending: None,
+            is_shown: self.shows_uploads()
+                && self.metadata.query().map_err(Fault::from)?.admits_mirrors().map_err(Fault::from)?,
             broken: false,
             cut,
         };
@@ -272,6 +279,11 @@ impl Receiver<'_> {
     /// Sends a full part on its way, and waits while too many are.
     async fn send(&mut self, part: Buffer) -> Result<(), UploadError> {
         let Multipart { key, id } = self.registry.multipart(self.session).await?;
+        if self.is_shown
+            && let Err(error) = self.registry.blobs.show(&key, &id).await
+        {
+            debug!(upload = %self.session.upload, reason = %error, "an upload is not shown to mirrors: {error}");
+        }
         self.cut += 1;
         let (blobs, number, part_size) = (self.registry.blobs.clone(), self.cut, self.registry.options.part_size);
         // A client that closes with SHA-512 without having said so sends a small blob; see `close`.
@@ -299,7 +311,8 @@ impl Receiver<'_> {
         if !self.broken {
             self.written.push(part);
             if self.keep == Keep::EveryPart {
-                let due = self.pending.take().map_or_else(|| Instant::now() + CHECKPOINT_DELAY, |former| former.due);
+                let delay = if self.is_shown { SHOWN_CHECKPOINT_DELAY } else { CHECKPOINT_DELAY };
+                let due = self.pending.take().map_or_else(|| Instant::now() + delay, |former| former.due);
                 self.pending = Some(Checkpoint { hash, due });
             }
         }
@@ -425,6 +438,7 @@ mod tests {
             in_flight: VecDeque::new(),
             written: Vec::new(),
             pending: None,
+            is_shown: false,
             broken: false,
             cut: 2,
         };

@@ -76,7 +76,24 @@ impl Reader {
                 let blob = in_time(self.mirror.home.blob(&self.repository, &self.fetch.digest, missing)).await?;
                 Ok(Some(blob.bytes.map_err(FetchError::from).boxed()))
             }
+            Found::Kept => {
+                let range = self.range.clone();
+                self.range.start = range.end;
+                self.read_kept(range).await.map(Some)
+            }
         }
+    }
+
+    /// The rest of a range from the blob that is kept, if this repository holds it; else from home.
+    async fn read_kept(&self, range: Range<u64>) -> Result<BoxStream<'static, Result<Bytes, FetchError>>, FetchError> {
+        let Self { mirror, repository, fetch, .. } = self;
+        if let Ok(found) = mirror.registry.find_blob(repository, &fetch.digest).await
+            && let Ok(bytes) = mirror.registry.stream_blob(&found, range.clone()).await
+        {
+            return Ok(bytes.map_err(|error| FetchError::NotKept(error.to_string())).boxed());
+        }
+        let blob = in_time(mirror.home.blob(repository, &fetch.digest, range)).await?;
+        Ok(blob.bytes.map_err(FetchError::from).boxed())
     }
 
     /// Waits until there is something at its place.
@@ -118,6 +135,8 @@ enum Found {
     Bytes(Range<u64>),
     /// They are not in the spool, since an earlier process kept them: up to here.
     Before(u64),
+    /// They are in the blob, which is whole and here.
+    Kept,
 }
 
 impl Fetch {
@@ -147,10 +166,25 @@ impl Fetch {
     fn look(&self, range: &Range<u64>, pull: Option<&Pull>) -> Result<Option<Found>, FetchError> {
         let mut progress = self.progress.lock();
         let failed = progress.failed.clone();
+        let has_failed = failed.is_some();
         let nothing = || failed.map_or(Ok(None), Err);
         let Some(pieces) = &mut progress.pieces else { return nothing() };
-        if range.start < pieces.base() {
-            return Ok(Some(Found::Before(pieces.base())));
+        let base = pieces.base();
+        if range.start < base {
+            let ended = self.ended.borrow().clone();
+            let waits = match (self.ahead.get(), ended) {
+                (Some(_), Some(Ok(()))) => return Ok(Some(Found::Kept)),
+                // It is whole in a moment, and is not sent once more for that.
+                (Some(ahead), None) if !has_failed && !ahead.has_lasted() => ahead,
+                _ => return Ok(Some(Found::Before(base))),
+            };
+            waits.hurry();
+            let is_new = pull.is_some_and(|pull| pieces.demand(pull.number, base));
+            drop(progress);
+            if is_new {
+                self.has_work();
+            }
+            return Ok(None);
         }
         let filled = pieces.filled_to(range.start);
         if range.start < filled {

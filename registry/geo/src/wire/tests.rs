@@ -56,7 +56,16 @@ fn golden_feed_lines() {
     let home = HomeId(ClusterId(7));
     let newest = Position { epoch: 1, sequence: 300 };
     let time = LogTime(1_700_000_000_000);
-    let watermark = FeedLine { home, newest, time, changes: Vec::new(), writes: false, region: None, reports: false };
+    let watermark = FeedLine {
+        home,
+        newest,
+        time,
+        changes: Vec::new(),
+        writes: false,
+        region: None,
+        reports: false,
+        uploads: None,
+    };
     let page = kinds.into_iter().zip(295..).map(|(kind, sequence)| FeedLine {
         changes: vec![WireChange { position: Position { epoch: 1, sequence }, at: time, kind }],
         ..watermark.clone()
@@ -64,6 +73,30 @@ fn golden_feed_lines() {
     let writes = FeedLine { writes: true, ..watermark.clone() };
     let reports = FeedLine { reports: true, ..watermark.clone() };
     check("feed", &page.chain([watermark.clone(), writes, reports]).collect::<Vec<_>>());
+    let upload = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap();
+    let going_on = WireUpload { upload, repository: repository(), offset: 300, digest: None };
+    let whole = WireUpload { digest: Some(one), ..going_on.clone() };
+    let uploads = [vec![going_on], vec![whole], Vec::new()].map(Some);
+    check("feed-uploads", &uploads.map(|uploads| FeedLine { uploads, ..watermark.clone() }));
+}
+
+/// A mirror of a release that knows nothing of them reads the line as it would without.
+#[test]
+fn a_line_without_uploads_is_written_as_before_there_were_any() {
+    let home = HomeId(ClusterId(7));
+    let (newest, time) = (Position { epoch: 1, sequence: 2 }, LogTime(5));
+    let without = FeedLine {
+        home,
+        newest,
+        time,
+        changes: Vec::new(),
+        writes: false,
+        region: None,
+        reports: false,
+        uploads: None,
+    };
+    let written = String::from_utf8(line(&without).unwrap()).unwrap();
+    assert!(!written.contains("uploads"), "{written}");
 }
 
 #[test]

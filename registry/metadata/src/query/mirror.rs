@@ -322,6 +322,11 @@ impl Query {
         Ok(Some(AdmittedMirror { name: row.name, admitted: row.admitted, writes }))
     }
 
+    /// Whether anybody may follow this registry.
+    pub fn admits_mirrors(&self) -> Result<bool, QueryError> {
+        Ok(self.rows.scan(MIRRORS, MIRRORS.all())?.next().transpose()?.is_some())
+    }
+
     /// All of them, by name.
     pub fn admitted_mirrors(&self) -> Result<Vec<AdmittedMirror>, QueryError> {
         let rows = self.rows.scan(MIRRORS, MIRRORS.all())?;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::fixtures::{World, new_manifest, repository, verified};
+use crate::fixtures::{World, new_manifest, open_upload, repository, upload, verified};
 use crate::state::LOOKED_AT;
 use crate::{NewManifest, PutManifest};
 
@@ -30,6 +30,24 @@ fn a_page_of_tags_looks_at_no_row_beyond_it_wherever_it_begins() {
         assert_eq!(looked_at(|| query.tags(&repository(1), last, PAGE).unwrap().len()), (PAGE, PAGE));
     }
     assert_eq!(looked_at(|| query.tags(&repository(1), Some("v0001999"), PAGE).unwrap().len()), (0, 0));
+}
+
+#[test]
+fn the_sessions_that_were_changed_last_are_found_without_looking_at_the_others() {
+    let mut world = World::new();
+    for number in 1..=200 {
+        world.propose(open_upload(number)).unwrap();
+    }
+    let query = world.query();
+    let mut newest = Vec::new();
+    let looked = looked_at(|| {
+        newest = query.uploads_touched_last(PAGE).unwrap();
+        newest.len()
+    });
+    assert_eq!(looked, (PAGE, PAGE));
+    assert_eq!((newest[0], newest[99]), (upload(200), upload(101)));
+    let outline = query.upload_outline(&newest[0]).unwrap().unwrap();
+    assert_eq!((outline.whole, outline.digest), (0, None));
 }
 
 #[test]

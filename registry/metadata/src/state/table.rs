@@ -66,7 +66,7 @@ impl<T: ReadableTable<&'static [u8], &'static [u8]>> Rows<T> {
         &self,
         region: Region<K, V>,
         span: Span,
-    ) -> Result<impl Iterator<Item = Result<(K, V), QueryError>>, QueryError> {
+    ) -> Result<impl DoubleEndedIterator<Item = Result<(K, V), QueryError>>, QueryError> {
         // A start beyond the end is a question without an answer, such as "older than the beginning".
         let empty = span.is_empty();
         let Span { start, end } = span;

@@ -83,7 +83,7 @@ impl Answering {
         let _known = self.admin.set(admin);
     }
 
-    /// Lets other replicas have what arrives from home.
+    /// Lets other replicas have what arrives from home, and what is on its way into the bucket.
     pub(crate) fn serve_arriving(&self, arriving: Router) {
         let _known = self.arriving.set(arriving);
     }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::{Buf as _, Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HOST, RANGE};
 use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
@@ -22,7 +22,7 @@ use roadstead_geo::{
     MAX_LINE_BYTES, MAX_REFERRERS_BYTES, RegionReport, SnapshotLine,
 };
 use roadstead_metadata::{Metadata, Position, RemoteProgress};
-use roadstead_oci::{Digest, Manifest, Reference, RepositoryName};
+use roadstead_oci::{Digest, Manifest, Reference, RepositoryName, UploadId};
 use rustls::pki_types::ServerName;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -307,6 +307,23 @@ impl Home for HttpHome {
         let mut nothing = Box::pin(answer.bytes());
         while nothing.next().await.is_some() {}
         Ok(size)
+    }
+
+    async fn upload(
+        &self,
+        repository: &RepositoryName,
+        upload: &UploadId,
+        range: Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes, HomeError>>, HomeError> {
+        let Range { start, end } = range;
+        let target = format!("{}?repository={repository}&upload={upload}&start={start}&end={end}", paths::PARTS);
+        let answer = self.ask(Method::GET, &target, None).await?;
+        // `bytes 0-7/*`
+        let given = answer.header(&CONTENT_RANGE)?;
+        if *given != format!("bytes {start}-{}/*", end.saturating_sub(1)) {
+            return Err(misread(format!("the range {given} for {start} to {end}")));
+        }
+        Ok(answer.bytes().boxed())
     }
 
     async fn blob(

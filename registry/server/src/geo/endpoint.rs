@@ -14,13 +14,15 @@ use futures_util::stream::{self, Stream};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{BlobReadError, Fault, ManifestReadError, Registry};
-use roadstead_geo::{FeedError, LINE_INTERVAL, feed_line, home_referrers, snapshot_lines, watermark};
+use roadstead_geo::{FeedError, LINE_INTERVAL, Shown, feed_line, home_referrers, snapshot_lines, watermark};
 use roadstead_metadata::{Position, Query, QueryError, Standing};
 use roadstead_oci::{Digest, RangeRequest, Reference, RepositoryName};
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info};
 
-use super::{POSITION, paths, region, write_endpoint};
+use super::siblings::Others;
+use super::{POSITION, paths, region, upload_endpoint, write_endpoint};
+use crate::cluster::Transport;
 use crate::http::DOCKER_CONTENT_DIGEST;
 use crate::tasks::Supervisor;
 
@@ -33,6 +35,8 @@ pub(super) struct Homeland {
     supervisor: Supervisor,
     /// Whether it was started as a home.
     decides: bool,
+    /// The other replicas, if there may be some.
+    pub(super) others: Option<Others>,
 }
 
 impl Homeland {
@@ -76,10 +80,16 @@ pub(super) enum Refusal {
     Failed(Fault),
 }
 
-/// Everything that a mirror may ask. What it may write is taken by a registry that `decides` itself: that began as a home,
+/// Everything that a mirror may ask. `content` reaches the other replicas, if there may be some. What it may write is taken by a registry that `decides` itself: that began as a home,
 /// or was promoted.
-pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor, decides: bool) -> Router {
-    let homeland = Arc::new(Homeland { registry: Arc::clone(&registry), supervisor, decides });
+pub(crate) fn router(
+    registry: Arc<Registry>,
+    content: Option<Arc<Transport>>,
+    supervisor: Supervisor,
+    decides: bool,
+) -> Router {
+    let others = content.map(|transport| Others { metadata: registry.metadata().clone(), transport });
+    let homeland = Arc::new(Homeland { registry: Arc::clone(&registry), supervisor, decides, others });
     let regions = Router::new()
         .route(paths::REGION, get(region::report))
         .route(paths::HANDOVER, post(region::hand_over))
@@ -92,6 +102,7 @@ pub(crate) fn router(registry: Arc<Registry>, supervisor: Supervisor, decides: b
         .route(paths::MANIFEST, get(manifest).put(write_endpoint::put_manifest).delete(write_endpoint::delete_manifest))
         .route(paths::REFERRERS, get(referrers))
         .route(paths::BLOB, get(blob))
+        .route(paths::PARTS, get(upload_endpoint::parts))
         .with_state(Arc::clone(&homeland))
         .merge(regions)
         .layer(from_fn_with_state(registry, region::learn))
@@ -137,41 +148,51 @@ async fn feed(
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let after = Position { epoch: parameter(&uri, "epoch")?, sequence: parameter(&uri, "sequence")? };
-    let first = first_line(&home.registry, after, writes).await?;
+    let mut shown = Shown::new();
+    let first = first_line(&home.registry, after, writes, &mut shown).await?;
     info!(after = after.sequence, "a mirror follows from change {} on", after.sequence);
-    Ok(lines(&home, follow(Arc::clone(&home.registry), first, writes)))
+    Ok(lines(&home, follow(Arc::clone(&home.registry), first, writes, shown)))
 }
 
 /// The first line, which says whether the feed goes on from there. A replica that has not seen yet what the mirror has
 /// must not take that for another history.
-async fn first_line(registry: &Registry, after: Position, writes: bool) -> Result<(Vec<u8>, Position), Refusal> {
-    match feed_line(registry, after, writes) {
+async fn first_line(
+    registry: &Registry,
+    after: Position,
+    writes: bool,
+    shown: &mut Shown,
+) -> Result<(Vec<u8>, Position), Refusal> {
+    match feed_line(registry, after, writes, shown) {
         Err(FeedError::Resynchronise(_)) => {}
         line => return line.map_err(Refusal::from),
     }
     registry.confirm_newest().await.map_err(Refusal::Failed)?;
-    feed_line(registry, after, writes).map_err(Refusal::from)
+    feed_line(registry, after, writes, shown).map_err(Refusal::from)
 }
 
-/// The lines from the first one on: one as soon as there is a change, and at least one each interval.
+/// The lines from the first one on: one as soon as there is a change or an upload has got on, and at least one each interval.
 fn follow(
     registry: Arc<Registry>,
     first: (Vec<u8>, Position),
     writes: bool,
+    shown: Shown,
 ) -> impl Stream<Item = Result<Vec<u8>, Fault>> {
-    let newest = registry.metadata().subscribe();
+    let (newest, applied) = (registry.metadata().subscribe(), registry.metadata().subscribe_applied());
     let (line, after) = first;
-    let rest = stream::unfold((registry, newest, after), move |(registry, mut newest, after)| async move {
-        let due = Instant::now() + LINE_INTERVAL;
-        if newest.borrow_and_update().sequence <= after.sequence {
-            // Either way there is something to say.
-            let _ = timeout_at(due, newest.changed()).await;
-        }
-        match feed_line(&registry, after, writes) {
-            Ok((line, last)) => Some((Ok(line), (registry, newest, last))),
-            Err(FeedError::Fault(fault)) => Some((Err(fault), (registry, newest, after))),
-            // The mirror asks again, and is told.
-            Err(FeedError::Resynchronise(_)) => None,
+    let rest = stream::unfold((newest, applied, shown, after), move |(mut newest, mut applied, mut shown, after)| {
+        let registry = Arc::clone(&registry);
+        async move {
+            let due = Instant::now() + LINE_INTERVAL;
+            if newest.borrow_and_update().sequence <= after.sequence {
+                // Either way there is something to say.
+                let _ = timeout_at(due, shown.until_news(&registry, &mut newest, &mut applied)).await;
+            }
+            match feed_line(&registry, after, writes, &mut shown) {
+                Ok((line, last)) => Some((Ok(line), (newest, applied, shown, last))),
+                Err(FeedError::Fault(fault)) => Some((Err(fault), (newest, applied, shown, after))),
+                // The mirror asks again, and is told.
+                Err(FeedError::Resynchronise(_)) => None,
+            }
         }
     });
     stream::iter([Ok(line)]).chain(rest)
@@ -302,6 +323,11 @@ pub(super) fn parameter<T: FromStr>(uri: &Uri, name: &str) -> Result<T, Refusal>
 }
 
 impl Homeland {
+    /// That something is not here.
+    pub(super) fn unknown(&self) -> Result<Refusal, Refusal> {
+        self.look(|_| Ok(false))
+    }
+
     /// Why a manifest is not found. One that is damaged here and will be mended is not unknown: a mirror waits for it.
     fn no_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Refusal, Refusal> {
         self.look(|query| {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -17,12 +18,17 @@ use http_body_util::BodyExt as _;
 use roadstead_domain::Registry;
 use roadstead_geo::{HomeBlob, HomeError, Mirror, PulledBlob, Siblings};
 use roadstead_metadata::Metadata;
-use roadstead_oci::{Digest, RepositoryName};
+use roadstead_oci::{Digest, RepositoryName, UploadId};
+use tokio::time::timeout;
 
-use super::endpoint::parameter;
+use super::endpoint::{Refusal, parameter};
 use crate::cluster::Transport;
 
 const PATH: &str = "/arriving/v1/blob";
+const UPLOAD_PATH: &str = "/arriving/v1/upload";
+
+/// How long another replica may take to say whether it has a part.
+const PART_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The replica that leads, as another one sees it.
 pub(super) struct Leader {
@@ -46,6 +52,58 @@ impl Siblings for Leader {
         let bytes = pieces.map(|piece| piece.map_err(|error| HomeError::Away(error.to_string()))).boxed();
         Some(HomeBlob { size, bytes })
     }
+}
+
+/// The other replicas of a home: what one of them has written of an upload in progress, a bucket shows to nobody else.
+pub(super) struct Others {
+    pub(super) metadata: Metadata,
+    pub(super) transport: Arc<Transport>,
+}
+
+impl Others {
+    /// A stretch of an upload from whichever has it.
+    pub(super) async fn upload(
+        &self,
+        repository: &RepositoryName,
+        upload: &UploadId,
+        range: &Range<u64>,
+    ) -> Option<Body> {
+        let Range { start, end } = range;
+        let target =
+            format!("http://other{UPLOAD_PATH}?repository={repository}&upload={upload}&start={start}&end={end}");
+        let own = self.metadata.identity().node;
+        for member in self.metadata.members().into_iter().filter(|member| member.node != own) {
+            let asked = timeout(PART_PATIENCE, self.transport.get(&member.address, &target)).await;
+            if let Ok(Ok(response)) = asked
+                && response.status() == StatusCode::OK
+            {
+                return Some(Body::new(response.into_body()));
+            }
+        }
+        None
+    }
+}
+
+/// Lets other replicas have what this one has of uploads in progress.
+pub(crate) fn leaving(registry: Arc<Registry>) -> Router {
+    Router::new().route(UPLOAD_PATH, get(upload)).with_state(registry)
+}
+
+async fn upload(State(registry): State<Arc<Registry>>, uri: Uri) -> Response {
+    let Ok((repository, upload, range)) = asked_of_upload(&uri) else { return StatusCode::BAD_REQUEST.into_response() };
+    match registry.read_upload(&repository, &upload, range).await {
+        Ok(bytes) => Body::from_stream(bytes).into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// Which stretch of which upload.
+pub(super) fn asked_of_upload(uri: &Uri) -> Result<(RepositoryName, UploadId, Range<u64>), Refusal> {
+    let range: Range<u64> = parameter(uri, "start")?..parameter(uri, "end")?;
+    if range.is_empty() {
+        return Err(Refusal::Malformed("an upload has no such bytes"));
+    }
+    Ok((parameter(uri, "repository")?, parameter(uri, "upload")?, range))
 }
 
 /// Lets other replicas have what this one has or brings.

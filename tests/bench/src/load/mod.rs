@@ -15,6 +15,6 @@ pub(crate) use connection::{Connection, Reading, Request};
 pub(crate) use download::download;
 pub(crate) use image::Image;
 pub(crate) use open_loop::{Due, Operation, evenly, open_loop};
-pub(crate) use push::{Client, push_blob, push_in_chunks, put_manifest};
+pub(crate) use push::{Client, push_blob, push_in_chunks, push_streamed, put_manifest};
 pub(crate) use steady::{Steady, go_on};
 pub(crate) use tally::Tally;

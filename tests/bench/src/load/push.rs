@@ -6,7 +6,10 @@
 //!   in chunks    POST   PATCH (Content-Range) ... PATCH    PUT ?digest= (empty)
 //! ```
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use tokio::time::{Instant, sleep_until};
 
 use super::Connection;
 use super::connection::head;
@@ -29,21 +32,32 @@ pub(crate) async fn push_blob(
     payload: &Payload,
     client: Client,
 ) -> Result<()> {
-    let mut session = begin(connection, repository).await?;
     match client {
-        Client::Docker => {
-            let request = format!(
-                "{}Content-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
-                head("PATCH", &session)
-            );
-            connection.send(request.as_bytes()).await?;
-            send_chunked(connection, payload).await?;
-            connection.expect(202, "PATCH of an upload").await?;
-            session = location(connection)?;
-            close(connection, &session, payload, 0).await
+        Client::Docker => push_streamed(connection, repository, payload, None).await,
+        Client::Containerd => {
+            let session = begin(connection, repository).await?;
+            close(connection, &session, payload, payload.length()).await
         }
-        Client::Containerd => close(connection, &session, payload, payload.length()).await,
     }
+}
+
+/// Pushes a blob as docker does, at so many bytes a second from its first to its last, if that is said.
+pub(crate) async fn push_streamed(
+    connection: &mut Connection,
+    repository: &str,
+    payload: &Payload,
+    bytes_per_second: Option<u64>,
+) -> Result<()> {
+    let session = begin(connection, repository).await?;
+    let request = format!(
+        "{}Content-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+        head("PATCH", &session)
+    );
+    connection.send(request.as_bytes()).await?;
+    send_chunked(connection, payload, bytes_per_second).await?;
+    connection.expect(202, "PATCH of an upload").await?;
+    let session = location(connection)?;
+    close(connection, &session, payload, 0).await
 }
 
 /// Pushes a blob in chunks of the smallest size that the registry takes, or of `otherwise` if it names none. Returns
@@ -121,7 +135,8 @@ async fn send_plain(connection: &mut Connection, payload: &Payload, from: u64, t
     Ok(())
 }
 
-async fn send_chunked(connection: &mut Connection, payload: &Payload) -> Result<()> {
+async fn send_chunked(connection: &mut Connection, payload: &Payload, bytes_per_second: Option<u64>) -> Result<()> {
+    let began = Instant::now();
     let mut block = Block::new();
     let mut framed = Vec::with_capacity(BLOCK + BLOCK / HTTP_CHUNK * 16);
     let mut offset = 0;
@@ -133,8 +148,12 @@ async fn send_chunked(connection: &mut Connection, payload: &Payload) -> Result<
             framed.extend_from_slice(chunk);
             framed.extend_from_slice(b"\r\n");
         }
-        connection.send(&framed).await?;
         offset += bytes.len() as u64;
+        if let Some(rate) = bytes_per_second {
+            // As if the last byte of the block had been there at this moment.
+            sleep_until(began + Duration::from_secs_f64(offset as f64 / rate as f64)).await;
+        }
+        connection.send(&framed).await?;
     }
     connection.send(b"0\r\n\r\n").await
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures_util::stream::{self, StreamExt as _};
 use roadstead_domain::Registry;
 use roadstead_geo::{
-    FeedError, FeedLine, HomeError, LINE_INTERVAL, Lines, SnapshotLine, WireChange, WireKind, feed_line,
+    FeedError, FeedLine, HomeError, LINE_INTERVAL, Lines, Shown, SnapshotLine, WireChange, WireKind, feed_line,
     snapshot_lines, watermark,
 };
 use roadstead_metadata::Position;
@@ -25,7 +25,8 @@ fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, HomeError> {
 
 /// The line after a place, where a feed of so many changes reaches back to it.
 fn line(registry: &Registry, after: Position, kept: u64) -> Result<Line, FeedError> {
-    let line = feed_line(registry, after, true)?;
+    // The bucket shows no upload before it is a blob.
+    let line = feed_line(registry, after, true, &mut Shown::new())?;
     let newest = registry.metadata().query().and_then(|query| query.position());
     let newest = newest.map_err(|error| FeedError::Fault(error.into()))?;
     if after.sequence + kept < newest.sequence {
