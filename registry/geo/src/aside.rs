@@ -56,6 +56,19 @@ impl Mirror {
         Ok(!self.registry.metadata().query()?.repositories(None, 1)?.is_empty())
     }
 
+    /// A home that stands still for a mirror is not like that one before it has taken over: until then this one may go on,
+    /// and has what it acknowledged.
+    pub(crate) fn require_no_handover(&self) -> Result<(), FollowError> {
+        let query = self.registry.metadata().query().map_err(Fault::from)?;
+        if query.handing_over().map_err(Fault::from)?.is_none() {
+            return Ok(());
+        }
+        Err(self.refuse(
+            "this region hands over to a mirror that has not taken over yet, and follows it when it has: until then \
+             `roadstead demote --cancel`, without `upstream`, has this one go on",
+        ))
+    }
+
     /// Before the comparison with a home gives anything up that was pushed here: keeps it aside.
     pub(crate) async fn keep_aside(&self, home: &RegionReport) -> Result<(), FollowError> {
         let standing = self.registry.region()?.standing;

@@ -65,6 +65,7 @@ impl Mirror {
     }
 
     async fn compare_all(&self) -> Result<(), FollowError> {
+        self.require_no_handover()?;
         let report = in_time(self.home.region()).await?;
         self.obey(&self.registry.region()?, report.cluster.0, &report.region).await?;
         self.keep_aside(&report).await?;

@@ -304,3 +304,40 @@ async fn a_handover_whose_mirror_dies_is_taken_back_and_cannot_end() {
     regions.home.assert_unharmed();
     regions.mirror.assert_unharmed();
 }
+
+/// Whoever sets `upstream` at a home before its successor has taken over is too early: nothing is given up for that.
+#[tokio::test]
+async fn a_home_that_hands_over_does_not_follow_the_mirror_that_has_not_taken_over() {
+    let mut regions = Regions::writing(Link::new(20, 1 << 20)).await;
+    let image = Image::random(1, &[16 << 20]);
+    regions.home.client().push_image("team/app", "v1", &image).await;
+    let promoting = regions.mirror.command("promote --yes");
+    let fenced = until("home stands still", PATIENCE, async || {
+        (status(&regions.home).await["region"]["standing"] == "fenced").then_some(())
+    });
+    // It cannot have come in this time: the blob takes 16 s.
+    tokio::select! {
+        () = fenced => {}
+        ended = promoting.ends() => panic!("it has ended: {ended:?}"),
+    }
+    // So it does not take over either.
+    regions.wan.cut();
+    let token = regions.home.data().with_file_name("token-of-the-mirror");
+    std::fs::write(&token, regions.mirror.command("mirror token old --writes").succeeds().await).expect("the file");
+    let (next, token) = (regions.mirror.base().to_owned(), token.display().to_string());
+    assert!(regions.home.terminate().await.success());
+    regions.home.restart_as(|setup| setup.flag("--upstream", &next).flag("--upstream-token-file", &token)).await;
+    until("it says what it waits for", PATIENCE, async || {
+        regions.home.log().contains("has not taken over yet").then_some(())
+    })
+    .await;
+    let home = regions.home.client();
+    home.pull_image("team/app", "v1", &image).await;
+    let region = status(&regions.home).await["region"].clone();
+    assert_eq!((&region["standing"], &region["handing_over"]), (&Value::from("fenced"), &Value::Bool(true)));
+    // It can still be taken back.
+    assert_eq!(json(&regions.home, "demote --cancel").await["standing"], "home");
+    assert_eq!(status(&regions.home).await["kept_aside"].as_u64().unwrap_or_default(), 0);
+    home.pull_image("team/app", "v1", &image).await;
+    regions.home.assert_unharmed();
+}

@@ -65,7 +65,9 @@ pub(super) fn commands() -> [Command; 2] {
         .about("Tells a home that was cut off that another region is home: it takes no pushes any more")
         .after_help(
             "A mirror that knows of it and dials this home tells it too. A home that stands still for a mirror which does not \
-             come to take over is let go on with --cancel: that mirror cannot take over by the same handover then.",
+             come to take over is let go on with --cancel: that mirror cannot take over by the same handover then. One that cannot \
+             reach this home and is promoted with --force does not know of that: of the two, the higher epoch stays home, and \
+             what the other one acknowledged is kept aside.",
         )
         .args([epoch, home, cancel])
         .args(admin_arguments());
