@@ -112,11 +112,13 @@ impl Mirror {
     }
 
     /// Pushes a manifest that is kept aside at home, with all that it names: under its digest, and those of its tags that
-    /// home does not have, or all of them, if it `moves_tags`. With all of its tags it is not kept aside any more.
+    /// home does not have, or all of them, if it `moves_tags`; but for those that it goes `without`, since they pointed
+    /// elsewhere later. With all of its other tags it is not kept aside any more.
     pub async fn push_again(
         self: &Arc<Self>,
         position: Position,
         moves_tags: bool,
+        without: &[Tag],
     ) -> Result<PushedAgain, PushAgainError> {
         self.may_write().await?;
         let AsidePut { repository, digest, tags, media_type, bytes, blobs } =
@@ -136,7 +138,7 @@ impl Mirror {
         };
         self.put_manifest(written(Reference::Digest(digest), Precondition::None), &blobs).await?;
         let (mut moved, mut left) = (Vec::new(), Vec::new());
-        for tag in tags {
+        for tag in tags.into_iter().filter(|tag| !without.contains(tag)) {
             let precondition = if moves_tags { Precondition::None } else { Precondition::Absent };
             match self.put_manifest(written(Reference::Tag(tag.clone()), precondition), &[]).await {
                 Ok(_stored) => moved.push(tag),

@@ -33,7 +33,15 @@ async fn returned(lost: &Image, next: &Image) -> Regions {
     home.push_image("other/app", "v3", &Image::random(9, &[4_000])).await;
     json(&regions.mirror, "promote --yes --force").await;
     regions.mirror.client().push_image("team/app", "latest", next).await;
-    // Nobody has told it: its settings do, and the new home bears them out.
+    follow_successor(&mut regions).await;
+    let old = regions.home.client();
+    old.pull_image("team/app", "v1", &kept).await;
+    regions
+}
+
+/// Starts the home that was again as the mirror of the one that is, and waits until it is level and may write there. Nobody
+/// has told it: its settings do, and the new home bears them out.
+async fn follow_successor(regions: &mut Regions) {
     assert!(regions.home.terminate().await.success());
     let token = regions.home.data().with_file_name("token-of-the-new-home");
     let minted = regions.mirror.command("mirror token old --writes").succeeds().await;
@@ -44,12 +52,10 @@ async fn returned(lost: &Image, next: &Image) -> Regions {
     until("it has compared itself with the new home", PATIENCE, async || {
         let status = status(&regions.home).await;
         let is_level = status["mirror"]["comparing"] == false && status["mirror"]["lag_changes"] == 0;
-        (is_level && status["region"]["standing"] == "mirror").then_some(())
+        let is_there = status["mirror"]["home_is_there"] == true;
+        (is_level && is_there && status["region"]["standing"] == "mirror").then_some(())
     })
     .await;
-    let old = regions.home.client();
-    old.pull_image("team/app", "v1", &kept).await;
-    regions
 }
 
 #[tokio::test]
@@ -107,5 +113,31 @@ async fn claim_15_what_the_old_home_kept_aside_is_pushed_again_at_the_new_one() 
     // Home has it itself.
     regions.home.kill();
     new.pull_image("other/app", "v2", &lost).await;
+    regions.mirror.assert_unharmed();
+}
+
+#[tokio::test]
+async fn claim_15_what_was_pushed_more_than_once_is_pushed_again_as_it_was_last() {
+    let mut regions = Regions::writing(Link::SHORT).await;
+    let home = regions.home.client();
+    home.push_image("team/app", "latest", &Image::random(1, &[9_000])).await;
+    regions.until_level().await;
+    regions.cut().await;
+    let (first, second) = (Image::random(2, &[9_000]), Image::random(3, &[9_000]));
+    home.push_image("other/app", "edge", &first).await;
+    home.push_image("other/app", "gone", &first).await;
+    home.push_image("other/app", "kept", &first).await;
+    home.push_image("other/app", "edge", &second).await;
+    home.delete("/v2/other/app/manifests/gone").send().await.status(202);
+    json(&regions.mirror, "promote --yes --force").await;
+    follow_successor(&mut regions).await;
+    json(&regions.home, "aside push --all").await;
+    let new = regions.mirror.client();
+    new.pull_image("other/app", "edge", &second).await;
+    new.pull_image("other/app", "kept", &first).await;
+    new.manifest("other/app", "gone").await.status(404);
+    // A deletion is nothing that is pushed.
+    let left: Vec<_> = aside(&regions.home).await.into_iter().map(|(_, _, tag, _)| tag).collect();
+    assert_eq!(left, ["gone"]);
     regions.mirror.assert_unharmed();
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use roadstead_domain::{Fault, Registry, rfc3339};
 use roadstead_geo::{PushAgainError, PushedAgain, WriteError};
 use roadstead_metadata::{AsideChange, ChangeKind, Position};
+use roadstead_oci::Tag;
 use serde::{Deserialize, Serialize};
 
 use super::api::Admin;
@@ -51,7 +52,7 @@ pub(super) struct AsideView {
 }
 
 /// The body of `POST /admin/v1/aside/push`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PushRequest {
     pub epoch: u64,
@@ -59,6 +60,9 @@ pub(super) struct PushRequest {
     /// Also those of its tags that point elsewhere at home now.
     #[serde(default)]
     pub move_tags: bool,
+    /// But not these, which a later change moved or deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_tags: Vec<Tag>,
 }
 
 /// Its answer. Fields are added, never changed.
@@ -121,10 +125,10 @@ fn view(change: AsideChange) -> AsideView {
 }
 
 pub(super) async fn push(admin: &Admin, request: PushRequest) -> Result<Pushed, Problem> {
-    let PushRequest { epoch, sequence, move_tags } = request;
+    let PushRequest { epoch, sequence, move_tags, without_tags } = request;
     let mirror = following(admin)?;
     let PushedAgain { repository, digest, tags, left } =
-        mirror.push_again(Position { epoch, sequence }, move_tags).await?;
+        mirror.push_again(Position { epoch, sequence }, move_tags, &without_tags).await?;
     Ok(Pushed {
         repository: repository.to_string(),
         digest: digest.to_string(),
@@ -237,10 +241,10 @@ pub(crate) fn run_push(data: &Path, which: Which, move_tags: bool, as_json: bool
         let mut pushed = Vec::new();
         // Of what was deleted again, and of deletions, there is nothing to push.
         let one = matches!(which, Which::One(_));
-        for AsideView { epoch, sequence, .. } in
-            chosen(&mut client, which).await?.into_iter().filter(|change| change.kept || one)
-        {
-            let request = PushRequest { epoch, sequence, move_tags };
+        let changes = chosen(&mut client, which).await?;
+        for (number, change) in changes.iter().enumerate().filter(|(_, change)| change.kept || one) {
+            let without_tags = moved_later(change, changes.get(number + 1..).unwrap_or_default());
+            let request = PushRequest { epoch: change.epoch, sequence: change.sequence, move_tags, without_tags };
             pushed.push(client.command_with::<Pushed>(PUSH, &request).await?);
         }
         Ok(pushed)
@@ -252,6 +256,13 @@ pub(crate) fn run_push(data: &Path, which: Which, move_tags: bool, as_json: bool
         return Ok("there is nothing to push again\n".to_owned());
     }
     Ok(pushed.iter().map(pushed_text).collect())
+}
+
+/// The tags of a change that one of the later ones moved or deleted: where they are in the end, that one says.
+fn moved_later(change: &AsideView, later: &[AsideView]) -> Vec<Tag> {
+    let is_moved =
+        |tag: &&String| later.iter().any(|later| later.repository == change.repository && later.tags.contains(tag));
+    change.tags.iter().filter(is_moved).filter_map(|tag| tag.parse().ok()).collect()
 }
 
 fn pushed_text(pushed: &Pushed) -> String {
@@ -314,6 +325,22 @@ pub(super) mod tests {
             ..put.clone()
         };
         Aside { changes: vec![put, deleted], more: false }
+    }
+
+    pub(crate) fn push_request() -> PushRequest {
+        PushRequest { epoch: 1, sequence: 301, move_tags: true, without_tags: Vec::new() }
+    }
+
+    #[test]
+    fn of_a_tag_that_was_moved_twice_the_last_place_is_pushed() {
+        let first = aside().changes[0].clone();
+        let second = AsideView { sequence: 303, tags: vec!["v1".to_owned(), "v2".to_owned()], ..first.clone() };
+        let elsewhere = AsideView { repository: "other/app".to_owned(), ..second.clone() };
+        assert_eq!(moved_later(&first, std::slice::from_ref(&second)), ["v1".parse().unwrap()]);
+        assert_eq!(moved_later(&second, std::slice::from_ref(&first)), ["v1".parse().unwrap()]);
+        assert!(moved_later(&first, &[elsewhere]).is_empty() && moved_later(&first, &[]).is_empty());
+        let deleted = aside().changes[1].clone();
+        assert_eq!(moved_later(&first, &[deleted]), ["v1".parse().unwrap()]);
     }
 
     pub(crate) fn pushed() -> Pushed {

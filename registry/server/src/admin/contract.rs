@@ -119,7 +119,7 @@ fn golden_requests() {
     check("promotion-of-an-epoch-request.json", &region::PromotionRequest { force: true, epoch: Some(2) });
     let dismiss = aside::DismissRequest { epoch: Some(1), sequence: Some(301), all: false };
     check("aside-dismiss-request.json", &dismiss);
-    check("aside-push-request.json", &aside::PushRequest { epoch: 1, sequence: 301, move_tags: true });
+    check("aside-push-request.json", &aside::tests::push_request());
     check("demotion-request.json", &demotion::DemotionRequest { epoch: 2, home: uuid::Uuid::from_u128(9) });
     check("replace-request.json", &members::Replace { by: 5 });
     check("scrub-request.json", &ScrubRequest { rate: None, orphan_age_seconds: 86_400, delete_orphans: false });

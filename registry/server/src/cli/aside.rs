@@ -52,7 +52,7 @@ pub(super) fn command() -> Command {
             Command::new("push")
                 .about("Pushes it again at the new home, the oldest first, and then forgets it here")
                 .after_help(
-                    "Tags that home does not have are made; those that are another manifest there are left alone and named. \
+                    "Tags that home does not have are made, as they were last; those that are another manifest there are left alone and named. \
                      The mirror's token must be one that may write.",
                 )
                 .args([sequence.clone(), all.clone(), move_tags])
