@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -72,8 +72,32 @@ struct Known {
     waits: u32,
     is_settled: bool,
     told: Option<(String, String)>,
-    warned: Option<String>,
+    warned: Warned,
     credentials: Option<(String, Credentials)>,
+}
+
+/// A reason that is back after less than this was not gone: a replica that fails is started again and again, and seems well
+/// until it has failed once more. Kubernetes waits five minutes at most in between.
+const GONE_AFTER: Duration = Duration::from_mins(10);
+
+/// What people were warned of last.
+#[derive(Default)]
+struct Warned {
+    reason: Option<&'static str>,
+    /// Since when it is no more.
+    gone: Option<SystemTime>,
+}
+
+impl Warned {
+    /// Whether people are to be warned of `reason`, which is what keeps the registry now.
+    fn is_new(&mut self, reason: Option<&'static str>, now: SystemTime) -> bool {
+        let Some(reason) = reason else {
+            self.gone.get_or_insert(now);
+            return false;
+        };
+        let gone = self.gone.take().and_then(|gone| now.duration_since(gone).ok());
+        self.reason.replace(reason) != Some(reason) || gone.is_some_and(|gone| gone >= GONE_AFTER)
+    }
 }
 
 impl Context {
@@ -93,13 +117,8 @@ impl Context {
     /// Warns people of what keeps a registry, once for as long as the reason is the same: what is said of it may have times
     /// and ports in it that are others each time.
     pub(super) async fn warn(&self, registry: &Registry, warning: Option<(&'static str, String)>) {
-        let reason = warning.as_ref().map(|(reason, _)| (*reason).to_owned());
-        let is_new = self.with(registry, |known| {
-            known.warned != reason && {
-                known.warned = reason;
-                true
-            }
-        });
+        let reason = warning.as_ref().map(|(reason, _)| *reason);
+        let is_new = self.with(registry, |known| known.warned.is_new(reason, ambient::now()));
         if let Some((reason, note)) = warning.filter(|_| is_new) {
             self.publish(registry, Weight::Warning, reason, note).await;
         }
@@ -185,5 +204,25 @@ impl Context {
     fn with<T>(&self, registry: &Registry, change: impl FnOnce(&mut Known) -> T) -> T {
         let uid = registry.metadata.uid.clone().unwrap_or_default();
         change(self.known.lock().entry(uid).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_told_again_when_it_was_another_or_was_gone_for_long() {
+        let mut warned = Warned::default();
+        let mut at = |minutes, reason| warned.is_new(reason, SystemTime::UNIX_EPOCH + Duration::from_mins(minutes));
+        assert!(!at(0, None));
+        assert!(at(1, Some("StorageTaken")), "it is new");
+        assert!(!at(2, Some("StorageTaken")), "it is the same");
+        assert!(!at(3, None));
+        assert!(!at(4, Some("StorageTaken")), "it was gone for a moment");
+        assert!(!at(5, None) && !at(9, None));
+        assert!(at(15, Some("StorageTaken")), "it was gone for long");
+        assert!(at(16, Some("ReplicaFails")), "it is another");
+        assert!(at(17, Some("StorageTaken")), "so is this");
     }
 }

@@ -146,8 +146,9 @@ pub(crate) const MAX_FETCHES: usize = 64;
 /// Wanted blobs that are looked at in one turn.
 pub(crate) const MAX_WANTED_LOOKED_AT: usize = 4_096;
 
-/// What the bucket of a capped link holds, in time: timers wake up a little late.
-pub(crate) const BUCKET_TIME: Duration = Duration::from_millis(20);
+/// What the bucket of a capped link holds, in time: as long as nothing comes because every connection waits for its next
+/// answer is made up for. In ten seconds that is no more than 2 % above the cap.
+pub(crate) const BUCKET_TIME: Duration = Duration::from_millis(200);
 
 /// Bulk waits so long after a pull was served: longer than a pull takes from one piece to the next.
 pub(crate) const DEMAND_MOMENT: Duration = Duration::from_millis(200);

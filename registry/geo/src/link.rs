@@ -110,7 +110,7 @@ impl Drop for Waiting<'_> {
 
 impl State {
     fn add(&mut self, bytes: u64, rate: u64, now: Instant) -> Instant {
-        // A link that was not used is not saved up, but for a moment's share, since timers wake up late.
+        // A link that was not used is not saved up, but for a moment's share.
         let begins = if self.free + BUCKET_TIME >= now { self.free } else { now };
         self.free = begins + Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1));
         self.free

@@ -40,9 +40,11 @@ pub struct Outlook {
 /// restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
+    /// With force or without, and in which epoch at least.
+    asked: Option<(bool, Option<u64>)>,
     /// What the one that is under way waits for.
     pub awaits: Option<Awaits>,
-    /// Why the one before came to nothing.
+    /// Why the one before came to nothing, if the same was asked for then.
     pub failure: Option<Failure>,
 }
 
@@ -185,10 +187,18 @@ impl Mirror {
         let mirror = Arc::clone(self);
         let promoting = self.tasks.spawn(async move {
             let Ok(_alone) = mirror.promoting.try_lock() else { return Err(PromoteError::Busy) };
+            let asked = Some((force, at_least));
+            {
+                // What kept another promotion says nothing of this one.
+                let mut attempt = mirror.attempt.lock();
+                if attempt.asked != asked {
+                    *attempt = Attempt { asked, ..Attempt::default() };
+                }
+            }
             let promoted = mirror.promote_alone(force, at_least.unwrap_or_default()).await;
             let failure = promoted.as_ref().err();
             let failure = failure.map(|error| Failure { obstacle: error.obstacle(), why: error.to_string() });
-            *mirror.attempt.lock() = Attempt { awaits: None, failure };
+            *mirror.attempt.lock() = Attempt { asked, awaits: None, failure };
             promoted
         });
         promoting.await.unwrap_or_else(|_| Err(PromoteError::Refused("the registry is being stopped".to_owned())))
