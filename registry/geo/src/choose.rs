@@ -13,29 +13,79 @@
 //! So what is followed has its turn in home's order (promise P9), and is published when all that it needs of what is followed
 //! is here (P8). What an index lists for other platforms is read through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use roadstead_domain::Fault;
 use roadstead_metadata::{AnnouncedManifest, ChangeKind, LogTime, Position, PutManifest, ReceivedChange};
-use roadstead_oci::{Descriptor, Digest, Manifest, MediaType, Reference, RepositoryName, Tag};
+use roadstead_oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Reference, RepositoryName, Tag};
 use tracing::warn;
 
 use crate::compare::ASKED_AT_ONCE;
 use crate::filter::{Filter, Share};
 use crate::follow::{FollowError, Pauses, in_time};
 use crate::home::HomeError;
-use crate::limits::{COMPARED_ATTEMPTS, MAX_CHOSEN_DEPTH};
+use crate::limits::{
+    CHANGE_BYTES, COMPARED_ATTEMPTS, MAX_CHOSEN_BYTES, MAX_CHOSEN_DEPTH, MAX_PAGE_BYTES, MAX_PAGE_CHANGES,
+    SIZE_ATTEMPTS,
+};
 use crate::mirror::Mirror;
 use crate::wire::{WireChange, WireKind, WireManifest};
 
 /// What was chosen of a line, in the order in which it is taken in.
 #[derive(Default)]
 pub(crate) struct Chosen {
-    pub(crate) changes: Vec<ReceivedChange>,
-    /// Manifests among them.
+    changes: Vec<ReceivedChange>,
+    /// Bytes of them, about: no less than they take in the log.
+    bytes: usize,
+    /// Bytes before the change of home's that is being looked at.
+    before: usize,
+    /// Manifests among them, and among those that were taken out.
     manifests: BTreeSet<(RepositoryName, Digest)>,
+}
+
+impl Chosen {
+    /// Whether it is time to take them in.
+    pub(crate) fn is_full(&self) -> bool {
+        self.changes.len() >= MAX_PAGE_CHANGES || self.bytes >= MAX_PAGE_BYTES
+    }
+
+    /// Takes them out.
+    pub(crate) fn take(&mut self) -> Vec<ReceivedChange> {
+        (self.bytes, self.before) = (0, 0);
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Another change of home's is looked at.
+    fn begin(&mut self) {
+        self.before = self.bytes;
+    }
+
+    /// An error if one change of home's brings more with it than an entry of the log holds.
+    fn push(&mut self, change: ReceivedChange) -> Result<(), HomeError> {
+        self.bytes += bytes_of(&change);
+        if self.bytes - self.before > MAX_CHOSEN_BYTES {
+            let (repository, sequence) = (change.kind.repository(), change.position.sequence);
+            let why =
+                format!("what change {sequence} of {repository} brings with it is too much for an entry of the log");
+            return Err(HomeError::Resynchronise(why));
+        }
+        self.changes.push(change);
+        Ok(())
+    }
+}
+
+/// No less than a change takes in the log. What is said of a manifest, such as the digests of its blobs, takes no more than
+/// its text does, once for the blobs and once for what is listed of it.
+fn bytes_of(change: &ReceivedChange) -> usize {
+    let manifest = change.manifest.as_ref().map_or(0, |manifest| usize::try_from(manifest.size).unwrap_or(usize::MAX));
+    let tags = match &change.kind {
+        ChangeKind::ManifestPut { tags, .. } => tags.iter().map(|tag| tag.as_str().len() + 2).sum(),
+        _ => 0,
+    };
+    // Tags are told twice.
+    CHANGE_BYTES.saturating_add(manifest.saturating_mul(3)).saturating_add(2 * tags)
 }
 
 /// Where a change is in home's feed, and when it was made.
@@ -52,8 +102,9 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// `None` of what is none.
-    fn new(media_type: String, bytes: bytes::Bytes) -> Option<Self> {
+    /// `None` of what is none, or another one: nothing is chosen by bytes that were not hashed here.
+    fn new(digest: Digest, media_type: String, bytes: bytes::Bytes) -> Option<Self> {
+        Hasher::verify_bytes(digest, &bytes).ok()?;
         let declared = MediaType::from_content_type(&media_type).ok()?;
         let manifest = Manifest::parse(Some(&declared), bytes).ok()?;
         Some(Self { media_type, manifest })
@@ -79,6 +130,16 @@ impl Read {
     pub(crate) fn blobs(&self) -> Vec<Digest> {
         self.manifest.blobs()
     }
+
+    /// The blobs that it names, and their sizes as it says them.
+    fn sizes(&self) -> Vec<(Digest, u64)> {
+        let named = self.manifest.config().into_iter().chain(self.manifest.layers()).chain(self.manifest.manifests());
+        let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
+        for descriptor in named {
+            sizes.entry(descriptor.digest).or_insert(descriptor.size);
+        }
+        self.blobs().into_iter().map(|blob| (blob, sizes.get(&blob).copied().unwrap_or_default())).collect()
+    }
 }
 
 /// Whether a tag is named after a manifest, of which what it points at says something, where clients do not use the field
@@ -94,6 +155,7 @@ fn is_of_a_manifest(tag: &Tag) -> bool {
 impl Mirror {
     /// Takes what is followed of a change.
     pub(crate) async fn choose(&self, change: WireChange, chosen: &mut Chosen) -> Result<(), FollowError> {
+        chosen.begin();
         let share = self.filter.share(change.kind.repository());
         match (share, change.kind) {
             (Share::Nothing, _) | (Share::Chosen, WireKind::BlobLinked { .. }) => Ok(()),
@@ -102,7 +164,7 @@ impl Mirror {
                 self.choose_manifest(moment, &repository, digest, tags, manifest, chosen).await
             }
             (_, kind) => {
-                chosen.changes.push(self.received(WireChange { kind, ..change }).await?);
+                chosen.push(self.received(WireChange { kind, ..change }).await?)?;
                 Ok(())
             }
         }
@@ -118,11 +180,18 @@ impl Mirror {
         chosen: &mut Chosen,
     ) -> Result<(), FollowError> {
         let followed: Vec<Tag> = tags.into_iter().filter(|tag| self.follows_tag(repository, tag)).collect();
-        let read = match sent.and_then(|sent| Read::new(sent.media_type, sent.text.into())) {
+        let read = match sent.and_then(|sent| Read::new(digest, sent.media_type, sent.text.into())) {
             Some(read) => read,
             None => match self.read_at_home(repository, digest).await {
                 Ok(Some(read)) => read,
-                // It is deleted, or no manifest any more: the feed says so later.
+                // It is deleted: the feed says so later, and of a tag that pointed elsewhere before only if it is known that it
+                // came here.
+                Ok(None) if !followed.is_empty() => {
+                    let Moment { position, at } = moment;
+                    let (repository, tags) = (repository.clone(), followed);
+                    let kind = WireKind::ManifestPut { repository, digest, tags, manifest: None };
+                    return Ok(chosen.push(self.received(WireChange { position, at, kind }).await?)?);
+                }
                 Ok(None) => return Ok(()),
                 Err(FollowError::Home(error)) if self.contact.is_there() => {
                     if followed.is_empty() && !self.is_followed(repository, &digest, chosen)? {
@@ -167,17 +236,17 @@ impl Mirror {
                 self.take_one(moment, repository, child, chosen, depth + 1).await?;
             }
             let Moment { position, at } = moment;
-            let sizes = stream::iter(read.blobs()).map(|blob| self.size_of(repository, blob)).buffered(ASKED_AT_ONCE);
-            for (digest, size) in sizes.try_collect::<Vec<_>>().await?.into_iter().flatten() {
+            let sizes = stream::iter(read.sizes()).map(|(blob, size)| self.size_of(repository, blob, size));
+            for (digest, size) in sizes.buffered(ASKED_AT_ONCE).try_collect::<Vec<_>>().await? {
                 let kind = ChangeKind::BlobLinked { repository: repository.clone(), digest, size };
-                chosen.changes.push(ReceivedChange { position, at, kind, manifest: None });
+                chosen.push(ReceivedChange { position, at, kind, manifest: None })?;
             }
             let text = String::from_utf8(read.manifest.bytes().to_vec()).ok();
             let manifest = text
                 .filter(|text| text.len() <= PutManifest::MAX_INLINE)
                 .map(|text| WireManifest { media_type: read.media_type, text });
             let kind = WireKind::ManifestPut { repository: repository.clone(), digest, tags, manifest };
-            chosen.changes.push(self.received(WireChange { position, at, kind }).await?);
+            chosen.push(self.received(WireChange { position, at, kind }).await?)?;
             chosen.manifests.insert((repository.clone(), digest));
             self.take_referrers(moment, repository, &digest, chosen, depth).await
         }
@@ -231,17 +300,38 @@ impl Mirror {
         self.filter.takes_tag(repository, tag) || is_of_a_manifest(tag)
     }
 
-    /// The size of a blob, by what is here or at home, since manifests may say another one; `None` if neither has it: then
-    /// home serves the manifest without it.
-    async fn size_of(&self, repository: &RepositoryName, digest: Digest) -> Result<Option<(Digest, u64)>, FollowError> {
-        let here = self.registry.metadata().query().and_then(|query| query.blob(repository, &digest));
-        if let Some(blob) = here.map_err(Fault::from)? {
-            return Ok(Some((digest, blob.size)));
+    /// The size of a blob, by what is here or at home, since manifests may say another one; what this one says, if home does
+    /// not have it, or does not give it now: then it is wanted still, and the manifest waits for it, or for that home is known
+    /// to have deleted it.
+    async fn size_of(
+        &self,
+        repository: &RepositoryName,
+        digest: Digest,
+        said: u64,
+    ) -> Result<(Digest, u64), FollowError> {
+        let query = self.registry.metadata().query().map_err(Fault::from)?;
+        let held = query.blob(repository, &digest).map_err(Fault::from)?.map(|blob| blob.size);
+        let wanted = query.is_wanted(repository, &digest).map_err(Fault::from)?;
+        drop(query);
+        if let Some(size) = held.or(wanted) {
+            return Ok((digest, size));
         }
-        match in_time(self.home.blob_size(repository, &digest)).await {
-            Ok(size) => Ok(Some((digest, size))),
-            Err(HomeError::Unknown { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        let (mut attempts, mut pauses) = (0, Pauses::new());
+        loop {
+            let error = match in_time(self.home.blob_size(repository, &digest)).await {
+                Ok(size) => return Ok((digest, size)),
+                Err(HomeError::Unknown { .. }) => return Ok((digest, said)),
+                Err(error) => error,
+            };
+            attempts += 1;
+            if self.is_ending() || !self.contact.is_there() {
+                return Err(error.into());
+            }
+            if attempts == SIZE_ATTEMPTS {
+                warn!(%repository, %digest, reason = %error, "how large a blob is home does not say: {error}");
+                return Ok((digest, said));
+            }
+            pauses.wait(&self.ending()).await;
         }
     }
 
@@ -253,7 +343,7 @@ impl Mirror {
     ) -> Result<Option<Read>, FollowError> {
         if let Ok(found) = self.registry.find_manifest(repository, &Reference::Digest(digest)).await
             && let Ok(bytes) = self.registry.read_manifest(&found).await
-            && let Some(read) = Read::new(found.media_type, bytes)
+            && let Some(read) = Read::new(digest, found.media_type, bytes)
         {
             return Ok(Some(read));
         }
@@ -269,7 +359,10 @@ impl Mirror {
         let (mut attempts, mut pauses) = (0, Pauses::new());
         loop {
             let error = match in_time(self.home.manifest(repository, &Reference::Digest(digest))).await {
-                Ok(manifest) => return Ok(Read::new(manifest.media_type, manifest.bytes)),
+                Ok(manifest) => match Read::new(digest, manifest.media_type, manifest.bytes) {
+                    Some(read) => return Ok(Some(read)),
+                    None => HomeError::Refused("what came is not the manifest that its digest says".to_owned()),
+                },
                 Err(HomeError::Unknown { .. }) => return Ok(None),
                 Err(error) => error,
             };

@@ -74,7 +74,9 @@ pub(crate) struct Place {
 impl Place {
     async fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
-        let metadata = Metadata::open(MetadataOptions::new(folder.path().join("metadata"), [seed.into(), 2])).await;
+        let metadata =
+            Metadata::open(MetadataOptions::new(folder.path().join("metadata"), [seed.into(), u128::from(seed) + 10]))
+                .await;
         let clock = Arc::new(RealClock(Instant::now()));
         let ports = Ports { clock, entropy: Arc::new(Counted(Mutex::new(seed << 32))) };
         let options = RegistryOptions {
@@ -327,6 +329,9 @@ impl Home for Arc<FakeHome> {
 
     async fn blob_size(&self, repository: &RepositoryName, digest: &Digest) -> Result<u64, HomeError> {
         self.ask(None).await?;
+        if let Some(Instead::Fails(error)) = self.instead.lock().get(digest).cloned() {
+            return Err(error);
+        }
         match self.place.registry.find_blob(repository, digest).await {
             Ok(blob) => Ok(blob.size()),
             Err(BlobReadError::Unknown) => Err(self.unknown()),

@@ -197,39 +197,31 @@ impl Mirror {
     async fn receive(&self, cursor: Position, line: FeedLine) -> Result<Option<Position>, FollowError> {
         let home = line.home.0;
         let last = line.changes.last().map_or(cursor, |change| change.position);
-        let received = match self.filter.hash() {
+        match self.filter.hash() {
             None => {
                 let mut changes = Vec::with_capacity(line.changes.len());
                 for change in line.changes {
                     changes.push(self.received(change).await?);
                 }
-                self.registry.receive_changes(home, cursor, changes).await?
+                let received = self.registry.receive_changes(home, cursor, changes).await?;
+                has_moved(cursor, last, received)
             }
             Some(filter) => {
-                let mut chosen = Chosen::default();
+                let (mut chosen, mut after) = (Chosen::default(), cursor);
                 for change in line.changes {
+                    let until = change.position;
                     self.choose(change, &mut chosen).await?;
+                    // What a change brings with it may be more than the line was.
+                    if until == last || chosen.is_full() {
+                        let changes = chosen.take();
+                        let received = ReceiveChosen { home, filter, after, until, changes };
+                        let received = self.registry.receive_chosen(received).await?;
+                        let Some(at) = has_moved(after, until, received)? else { return Ok(None) };
+                        after = at;
+                        self.until_room().await?;
+                    }
                 }
-                let changes = chosen.changes;
-                self.registry
-                    .receive_chosen(ReceiveChosen { home, filter, after: cursor, until: last, changes })
-                    .await?
-            }
-        };
-        match received {
-            Ok(_advanced) => Ok(Some(last)),
-            Err(ReceiveChangesRefused::NotNext { cursor: actual }) => {
-                debug!(believed = cursor.sequence, actual = actual.sequence, "the cursor has moved meanwhile");
-                Ok(None)
-            }
-            Err(refused @ ReceiveChangesRefused::Gap { .. }) => {
-                Err(HomeError::Refused(format!("home's feed is not whole: {refused}")).into())
-            }
-            Err(ReceiveChangesRefused::OtherHome { .. }) => {
-                Err(HomeError::Resynchronise("it is another cluster than this mirror has followed".to_owned()).into())
-            }
-            Err(refused @ ReceiveChangesRefused::OtherFilter) => {
-                Err(HomeError::Resynchronise(refused.to_string()).into())
+                Ok(Some(after))
             }
         }
     }
@@ -315,6 +307,28 @@ impl Mirror {
                 Err(error) => return error,
             }
         }
+    }
+}
+
+/// Where the cursor is after what was received, or `None` if it was not where it was believed to be.
+fn has_moved<T>(
+    believed: Position,
+    until: Position,
+    received: Result<T, ReceiveChangesRefused>,
+) -> Result<Option<Position>, FollowError> {
+    match received {
+        Ok(_advanced) => Ok(Some(until)),
+        Err(ReceiveChangesRefused::NotNext { cursor: actual }) => {
+            debug!(believed = believed.sequence, actual = actual.sequence, "the cursor has moved meanwhile");
+            Ok(None)
+        }
+        Err(refused @ ReceiveChangesRefused::Gap { .. }) => {
+            Err(HomeError::Refused(format!("home's feed is not whole: {refused}")).into())
+        }
+        Err(ReceiveChangesRefused::OtherHome { .. }) => {
+            Err(HomeError::Resynchronise("it is another cluster than this mirror has followed".to_owned()).into())
+        }
+        Err(refused @ ReceiveChangesRefused::OtherFilter) => Err(HomeError::Resynchronise(refused.to_string()).into()),
     }
 }
 

@@ -15,6 +15,17 @@ pub(crate) const MAX_PAGE_CHANGES: usize = 256;
 /// Bytes of manifests in a line, about: a quarter of the longest entry of the log.
 pub(crate) const MAX_PAGE_BYTES: usize = 1 << 20;
 
+/// How often home is asked for the size of a blob that a manifest names, before that is believed: what is damaged there must
+/// not hold up all that comes behind it.
+pub(crate) const SIZE_ATTEMPTS: u32 = 4;
+
+/// Bytes that one change brings with it at most, where a filter follows what it refers to: with a page before it, less than
+/// the longest entry of the log. Beyond, a comparison takes it in, page by page.
+pub(crate) const MAX_CHOSEN_BYTES: usize = 2 << 20;
+
+/// What a change takes in the log besides its manifest and tags, at most: a repository's name and a digest.
+pub(crate) const CHANGE_BYTES: usize = 512;
+
 /// A home of which nothing is heard for so long is away: three lines that did not come. What a mirror has been told and
 /// cannot stream is not shown any more.
 pub(crate) const SILENCE: Duration = Duration::from_secs(3);

@@ -144,9 +144,10 @@ impl Mirror {
         !self.is_over() && self.registry.metadata().status().role == Role::Leader
     }
 
-    /// Whether large blobs are copied ahead at this time.
+    /// Whether large blobs are copied ahead at this time: while a promotion waits for them too, since then nobody can push.
     pub(crate) fn copies_ahead(&self) -> bool {
-        self.calendar.0.is_empty() || self.calendar.is_open(self.registry.log_time())
+        let is_awaited = self.attempt.lock().awaits.is_some();
+        is_awaited || self.calendar.0.is_empty() || self.calendar.is_open(self.registry.log_time())
     }
 
     /// Notes whether everything is received of which is known.

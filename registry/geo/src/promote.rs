@@ -210,15 +210,28 @@ impl Mirror {
             let why = "this region is no mirror that has followed anybody: there is nothing to promote";
             return Err(PromoteError::Refused(why.to_owned()));
         }
-        if !force && !self.filter.is_everything() {
-            let why = "this mirror follows a part of its home, and what its filter leaves out would be lost: take \
-                       `upstream-filter` and `upstream-platform` out of its settings and promote it when it is level, or use \
-                       --force";
+        let chosen_by = self.registry.metadata().query().and_then(|query| query.chosen_by()).map_err(Fault::from)?;
+        let part = if !self.filter.is_everything() {
+            Some(
+                "this mirror follows a part of its home, and what its filter leaves out would be lost: take \
+                 `upstream-filter` and `upstream-platform` out of its settings and promote it when it is level, or use \
+                 --force",
+            )
+        } else if chosen_by.is_some() {
+            Some(
+                "what this mirror has was chosen by a filter that is not set any more, and the rest would be lost: promote it \
+                 when it has been compared with its home and is level, or use --force",
+            )
+        } else {
+            None
+        };
+        if let Some(why) = part.filter(|_| !force) {
             return Err(PromoteError::Refused(why.to_owned()));
         }
         let lag = self.lag()?;
-        let (epoch, last) = match self.hand_over(self.next_epoch(&region, at_least)).await {
-            Ok((epoch, last)) => (epoch, Some(last)),
+        let (epoch, last) = match self.hand_over(self.next_epoch(&region, at_least), part.is_some()).await {
+            // What was left out home has alone, and keeps aside.
+            Ok((epoch, last)) => (epoch, part.is_none().then_some(last)),
             Err(error) if force => {
                 warn!(home = self.home(), reason = %error, "promoting without a handover: {error}");
                 (self.epoch_without_handover(at_least).await?, None)
@@ -263,8 +276,9 @@ impl Mirror {
         Ok(epoch)
     }
 
-    /// Lets home stop, catches up with it, and lets it end that; the epoch, and home's last change.
-    async fn hand_over(&self, epoch: RegionEpoch) -> Result<(RegionEpoch, Position), PromoteError> {
+    /// Lets home stop, catches up with it, and lets it end that; the epoch, and home's last change. `of_part`: of what a filter
+    /// has chosen.
+    async fn hand_over(&self, epoch: RegionEpoch, of_part: bool) -> Result<(RegionEpoch, Position), PromoteError> {
         if !self.contact.is_there() {
             let why = "it is not heard of".to_owned();
             return Err(PromoteError::HomeAway { home: self.home().to_owned(), why });
@@ -275,7 +289,7 @@ impl Mirror {
         let last = self.ask_to_hand_over(epoch, false).await?;
         info!(home = self.home(), last = last.sequence, "home takes no changes any more: {}", last.sequence);
         self.awaits(Awaits::Change(last.sequence));
-        self.until_level(last).await?;
+        self.until_level(last, of_part).await?;
         self.awaits(Awaits::Home);
         // Only now: until then, somebody may have home go on.
         self.ask_to_hand_over(epoch, true).await?;
@@ -313,16 +327,21 @@ impl Mirror {
         }
     }
 
-    async fn until_level(&self, last: Position) -> Result<(), PromoteError> {
+    async fn until_level(&self, last: Position, of_part: bool) -> Result<(), PromoteError> {
         let deadline = Instant::now() + CATCH_UP_PATIENCE;
         loop {
-            let following = self.registry.metadata().query().map_err(Fault::from)?.following().map_err(Fault::from)?;
-            let is_level = following.is_some_and(|following| {
-                !following.comparing
-                    && following.position == last
-                    && following.waiting == 0
-                    && following.wanted_blobs == 0
-            });
+            let query = self.registry.metadata().query().map_err(Fault::from)?;
+            let following = query.following().map_err(Fault::from)?;
+            // Another replica may have been started with a filter meanwhile.
+            let is_all = of_part || query.chosen_by().map_err(Fault::from)?.is_none();
+            drop(query);
+            let is_level = is_all
+                && following.is_some_and(|following| {
+                    !following.comparing
+                        && following.position == last
+                        && following.waiting == 0
+                        && following.wanted_blobs == 0
+                });
             if is_level {
                 return Ok(());
             }

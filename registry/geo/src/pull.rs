@@ -114,7 +114,10 @@ impl Mirror {
             },
             (AnnouncedTag::At(_), false) => found_or(here, self.away()),
             // Who was told that it is gone is not shown it again when home is lost.
-            (AnnouncedTag::Gone, _) => Err(PullError::Unknown),
+            (AnnouncedTag::Gone, _) if self.follows_tag(repository, tag) => Err(PullError::Unknown),
+            // Of what is left out nobody tells whether home has it again.
+            (AnnouncedTag::Gone, true) => self.ask_home(repository, &reference).await,
+            (AnnouncedTag::Gone, false) => Err(self.away()),
             (AnnouncedTag::Nothing, true) => match here {
                 Err(ManifestReadError::Unknown) => self.ask_home(repository, &reference).await,
                 here => found_or(here, PullError::Unknown),
@@ -133,9 +136,12 @@ impl Mirror {
         }
         match (announced, self.contact.is_there()) {
             (AnnouncedManifest::Coming(_), true) => self.coming(repository, digest).await,
-            (AnnouncedManifest::Gone, _) => Err(PullError::Unknown),
-            (AnnouncedManifest::Coming(_) | AnnouncedManifest::Nothing, false) => Err(self.away()),
-            (AnnouncedManifest::Nothing, true) => self.ask_home(repository, &reference).await,
+            (AnnouncedManifest::Gone, _) if self.filter.share(repository) == Share::Everything => {
+                Err(PullError::Unknown)
+            }
+            (_, false) => Err(self.away()),
+            // Of what is left out nobody tells whether home has it again.
+            (AnnouncedManifest::Gone | AnnouncedManifest::Nothing, true) => self.ask_home(repository, &reference).await,
         }
     }
 

@@ -44,12 +44,16 @@ impl Mirror {
     }
 
     /// `None` while it has nothing of the home that it hears of: of another it says nothing to this one. A mirror of a part
-    /// has not what it passes over, so no push is acknowledged by what it has.
-    fn progress(&self) -> Result<Option<RemoteProgress>, Fault> {
+    /// has not what it passes over, so no push is acknowledged by what it has; neither while the filter is not set any more
+    /// and what it left out has not come.
+    pub(crate) fn progress(&self) -> Result<Option<RemoteProgress>, Fault> {
         if !self.filter.is_everything() {
             return Ok(None);
         }
         let query = self.registry.metadata().query()?;
+        if query.chosen_by()?.is_some() {
+            return Ok(None);
+        }
         let home = self.contact.seen().map(|seen| seen.home);
         let is_of_home = query.following()?.is_some_and(|following| Some(following.home) == home);
         Ok(if is_of_home { query.progress()? } else { None })

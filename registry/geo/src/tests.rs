@@ -15,7 +15,7 @@ use crate::fixture::{Instead, Regions, name, sha256};
 use crate::home::HomeError;
 use crate::limits::{MAX_WAITING, SMALL_BYTES};
 use crate::pull::{PullError, PulledBlob};
-use crate::{Calendar, Filter};
+use crate::{Awaits, Calendar, Filter};
 
 /// Larger than what the facts hold.
 const LARGE: usize = 70 << 10;
@@ -298,6 +298,20 @@ async fn outside_of_its_windows_a_mirror_copies_no_large_blob_ahead_and_pulls_br
     let pieces: Vec<Bytes> = coming.stream(0..coming.size()).await.unwrap().try_collect().await.unwrap();
     assert!(pieces.concat() == content);
     regions.until_tag("large", "v1", waits).await;
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn a_promotion_that_waits_for_large_blobs_waits_for_no_window() {
+    let regions = Regions::with(calendar("tue 23:00-23:59"), Filter::default()).await;
+    let content = vec![7; usize::try_from(SMALL_BYTES).unwrap() + 1];
+    let large = regions.home.place.push_blob("large", &content).await;
+    let digest = regions.home.place.put("large", "v1", &[large], 0).await;
+    regions.run();
+    regions.until_received().await;
+    assert_eq!((regions.home.asked(large), regions.here.tag("large", "v1")), (0, None));
+    regions.mirror.attempt.lock().awaits = Some(Awaits::Nearness);
+    regions.until_tag("large", "v1", digest).await;
     regions.end().await;
 }
 

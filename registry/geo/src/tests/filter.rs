@@ -7,9 +7,10 @@ use roadstead_domain::{Precondition, PushedManifest};
 use roadstead_oci::{Digest, MediaType, Reference};
 use serde_json::{Value, json};
 
-use crate::fixture::{Regions, name, sha256};
+use crate::fixture::{Instead, Regions, name, sha256};
+use crate::home::HomeError;
 use crate::pull::PullError;
-use crate::{Calendar, Filter, Mirror, Options};
+use crate::{Calendar, Filter, Mirror, Options, PromoteError};
 
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -48,6 +49,30 @@ fn entry(digest: &Digest, platform: &str) -> Value {
     let (os, architecture) = platform.split_once('/').unwrap();
     let platform = json!({"os": os, "architecture": architecture});
     json!({"mediaType": IMAGE, "digest": digest.to_string(), "size": 5, "platform": platform})
+}
+
+/// An index that lists so many large images, which are at home without a tag.
+async fn large_index(regions: &Regions, of: &str, images: usize) -> Value {
+    let blob = regions.home.place.push_blob("app", b"layer").await;
+    let layer = json!({"mediaType": "application/octet-stream", "digest": blob.to_string(), "size": 5});
+    let mut entries = Vec::new();
+    for number in 0..images {
+        let annotations = json!({"of": format!("{of} {number}"), "padding": "x".repeat(62_000)});
+        let document = json!({
+            "schemaVersion": 2, "mediaType": IMAGE, "config": layer, "layers": [layer], "annotations": annotations
+        });
+        let image = put(regions, "app", None, IMAGE, &document).await;
+        entries.push(entry(&image, "linux/amd64"));
+    }
+    json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+}
+
+/// The same mirror after a restart, with another filter.
+async fn restart(regions: &mut Regions, rules: &[&str]) {
+    regions.stop().await;
+    let options = Options { filter: filter(rules, &[]), ..regions.here.options() };
+    let home = Arc::new(Arc::clone(&regions.home));
+    regions.mirror = Mirror::new(Arc::clone(&regions.here.registry), home, None, options);
 }
 
 fn is_here(regions: &Regions, repository: &str, digest: &Digest) -> bool {
@@ -184,5 +209,109 @@ async fn another_filter_is_followed_from_a_comparison_on() {
     let blob = home.place.push_blob("c", b"next").await;
     let next = home.place.put("c", "v2", &[blob], 0).await;
     regions.until_tag("c", "v2", next).await;
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn p8_what_a_line_brings_with_it_is_taken_in_by_entries_that_fit_the_log() {
+    let regions = following(&["app:v*"], &[]).await;
+    let mut indexes = Vec::new();
+    for number in 0..12 {
+        indexes.push(large_index(&regions, &number.to_string(), 6).await);
+    }
+    // Behind all images, so in one line: 4.5 MB of manifests go with them.
+    let mut last = None;
+    for (number, index) in indexes.iter().enumerate() {
+        last = Some(put(&regions, "app", Some(&format!("v{number}")), INDEX, index).await);
+    }
+    regions.run();
+    regions.until_tag("app", "v11", last.unwrap()).await;
+    for number in 0..12 {
+        assert!(regions.here.tag("app", &format!("v{number}")).is_some());
+    }
+    let snapshots = || regions.home.snapshots.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(snapshots(), 0);
+    // What one change alone brings, and does not fit, a comparison takes in, and the feed goes on behind it.
+    let index = large_index(&regions, "large", 15).await;
+    let large = put(&regions, "app", Some("v-large"), INDEX, &index).await;
+    regions.until_tag("app", "v-large", large).await;
+    regions.until_received().await;
+    assert_eq!(snapshots(), 1);
+    let blob = regions.home.place.push_blob("app", b"after").await;
+    let next = regions.home.place.put("app", "v-next", &[blob], 0).await;
+    regions.until_tag("app", "v-next", next).await;
+    assert_eq!(snapshots(), 1);
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn a_mirror_whose_filter_was_removed_is_promoted_and_acknowledges_only_when_the_rest_has_come() {
+    let mut regions = following(&["a"], &[]).await;
+    let home = Arc::clone(&regions.home);
+    let mut digests = Vec::new();
+    for repository in ["a", "b"] {
+        let blob = home.place.push_blob(repository, repository.as_bytes()).await;
+        digests.push((repository, home.place.put(repository, "v1", &[blob], 0).await));
+    }
+    regions.run();
+    regions.until_tag("a", "v1", digests[0].1).await;
+    regions.until_received().await;
+    restart(&mut regions, &[]).await;
+    regions.watch();
+    regions.until("home is there", || regions.mirror.lag().unwrap().home_is_there).await;
+    assert_eq!(regions.mirror.progress().unwrap(), None);
+    let refused = regions.mirror.promote(false, None).await.unwrap_err();
+    assert!(matches!(&refused, PromoteError::Refused(why) if why.contains("filter that is not set")), "{refused}");
+    assert_eq!(home.place.registry.region().unwrap().standing, roadstead_metadata::Standing::Home);
+    regions.run();
+    for (repository, digest) in &digests {
+        regions.until_tag(repository, "v1", *digest).await;
+    }
+    regions.until_received().await;
+    assert!(regions.mirror.progress().unwrap().is_some());
+    let promoted = regions.mirror.promote(false, None).await.unwrap();
+    assert!(promoted.handed_over);
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn what_a_blob_holds_up_that_home_does_not_give_is_its_repository_and_what_is_left_out_of_that_is_read_through() {
+    let regions = following(&["app:v*", "web:v*"], &[]).await;
+    let home = &regions.home;
+    let (damaged, sound) = (home.place.push_blob("app", b"12345").await, home.place.push_blob("app", b"54321").await);
+    home.instead(damaged, Instead::Fails(HomeError::Away("it answered 503".to_owned())));
+    let waits = home.place.put("app", "v1", &[damaged], 0).await;
+    // Deleted, and there again, which nobody tells a mirror that leaves it out.
+    let digest = home.place.put("app", "nightly", &[sound], 0).await;
+    home.place.registry.delete_manifest(&name("app"), &Reference::Digest(digest)).await.unwrap();
+    home.place.put("app", "nightly", &[sound], 0).await;
+    let other = home.place.push_blob("web", b"other").await;
+    let comes = home.place.put("web", "v1", &[other], 0).await;
+    regions.run();
+    regions.until_tag("web", "v1", comes).await;
+    regions.until_received().await;
+    assert_eq!(regions.here.tag("app", "v1"), None);
+    for reference in [Reference::Digest(digest), Reference::Tag("nightly".parse().unwrap())] {
+        let pulled = regions.mirror.find_manifest(&name("app"), &reference).await;
+        assert_eq!(pulled.map(|found| found.digest).ok(), Some(digest), "{reference}");
+    }
+    home.as_it_is(damaged);
+    regions.until_tag("app", "v1", waits).await;
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn a_tag_goes_whose_next_manifest_home_has_deleted_before_it_was_looked_at() {
+    let mut regions = following(&["app:v*"], &[]).await;
+    let home = Arc::clone(&regions.home);
+    let blob = home.place.push_blob("app", b"layer").await;
+    let first = home.place.put("app", "v1", &[blob], 0).await;
+    regions.run();
+    regions.until_tag("app", "v1", first).await;
+    restart(&mut regions, &["app:v*"]).await;
+    let second = home.place.put("app", "v1", &[blob], 1).await;
+    home.place.registry.delete_manifest(&name("app"), &Reference::Digest(second)).await.unwrap();
+    regions.run();
+    regions.until("the tag is gone here too", || regions.here.tag("app", "v1").is_none()).await;
     regions.end().await;
 }

@@ -165,7 +165,9 @@ impl Apply<'_> {
                 .map_or((Position::default(), 0, 0), |cursor| (cursor.position, cursor.waiting, cursor.wanted_blobs));
             let is_level = position == last && waiting == 0 && wanted == 0;
             let comparing = cursor.as_ref().is_none_or(|cursor| cursor.comparison.is_some());
-            require(is_level && !comparing, PromoteRegionRefused::NotLevel { cursor: position, waiting, wanted })?;
+            // Home gives up what a filter has left out here.
+            let is_whole = !comparing && !self.rows.has(FILTER, ())?;
+            require(is_level && is_whole, PromoteRegionRefused::NotLevel { cursor: position, waiting, wanted })?;
         }
         if let Some(cursor) = cursor {
             // All of it at once: a home has no inbox. There are 20,000 at most.
@@ -186,9 +188,13 @@ impl Apply<'_> {
         Ok(Region::of(self.rows.get(REGION, ())?.as_ref(), followed, own))
     }
 
-    /// The last change of home's feed up to which all is published here.
+    /// The last change of home's feed up to which all is published here: none, where a filter has left something out, so
+    /// that the home that was keeps all of its own aside.
     fn fork(&self, cursor: Option<&CursorRow>) -> Result<Position, QueryError> {
         let Some(cursor) = cursor.filter(|cursor| cursor.comparison.is_none()) else { return Ok(Position::default()) };
+        if self.rows.has(FILTER, ())? {
+            return Ok(Position::default());
+        }
         let mut fork = cursor.position;
         for row in self.rows.scan(INBOX_BY_AGE, INBOX_BY_AGE.all())? {
             let (arrival, repository): (Arrival, RepositoryName) = row?;

@@ -11,8 +11,8 @@ use crate::{
     Advanced, ChangeKind, ClusterId, CollectBlobs, Comparison, DeleteTag, DismissAside, DismissMirror, FenceRegion,
     FenceRegionRefused, Fenced, HandOverRegion, HandoverStep, KeepAside, KeepAsideRefused, KeyState, LinkBlob,
     ManifestContent, NewManifest, NoteRemote, Outcome, Position, PromoteRegion, PromoteRegionRefused, PutManifest,
-    ReceiveChanges, ReceiveChangesRefused, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, RegionEpoch,
-    RemoteProgress, ReserveKeys, SnapshotStep, Standing,
+    ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange,
+    RegionEpoch, RemoteProgress, ReserveKeys, SnapshotStep, Standing,
 };
 
 const HOME: ClusterId = ClusterId(7);
@@ -122,6 +122,22 @@ fn a_handover_is_promoted_only_when_all_is_here() {
     assert!(matches!(early, Err(PromoteRegionRefused::NotLevel { .. })));
     let promotion = world.propose(PromoteRegion { handed_over: last(2), ..promote(2) }).unwrap();
     assert_eq!((promotion.fork.sequence, promotion.given_up), (2, 0));
+}
+
+#[test]
+fn a_mirror_of_a_part_is_not_handed_over_to_and_by_force_says_of_nothing_that_all_is_here() {
+    let mut world = World::new();
+    let until = Position { epoch: 1, sequence: 2 };
+    let none = Vec::new();
+    world
+        .propose(ReceiveChosen { home: HOME, filter: digest(1), after: Position::default(), until, changes: none })
+        .unwrap();
+    let handed_over = PromoteRegion { handed_over: Some(until), ..promote(2) };
+    let refused = PromoteRegionRefused::NotLevel { cursor: until, waiting: 0, wanted: 0 };
+    assert_eq!(world.propose(handed_over), Err(refused));
+    let promotion = world.propose(promote(2)).unwrap();
+    assert_eq!((promotion.from, promotion.fork), (HOME, Position::default()));
+    assert_eq!(world.query().chosen_by().unwrap(), None);
 }
 
 #[test]
