@@ -15,7 +15,7 @@ use crate::limits::MAX_PAGE_BYTES;
 use crate::mirror::Mirror;
 use crate::pull::{PullError, unanswered};
 
-/// The longest page that is read: one holds [`MAX_PAGE_BYTES`] of entries, or one entry more, whose annotations are part of a
+/// The longest page that is read: one holds `MAX_PAGE_BYTES` of entries, or one entry more, whose annotations are part of a
 /// manifest.
 pub const MAX_REFERRERS_BYTES: usize = 2 * Manifest::MAX_SIZE;
 
