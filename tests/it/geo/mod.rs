@@ -75,10 +75,11 @@ impl Regions {
     async fn until_level(&self) {
         let newest = newest(&self.home).await;
         until("the mirror has everything", PATIENCE, async || {
+            // In this order: what is received after the lag was read may wait yet.
+            let received = status(&self.mirror).await["mirror"]["received_sequence"].as_u64()?;
             let lag = self.lag().await;
             let (changes, blobs) = (lag["lag_changes"].as_u64()?, lag["lag_blobs"].as_u64()?);
             let is_heard = lag["home_is_there"].as_bool()?;
-            let received = status(&self.mirror).await["mirror"]["received_sequence"].as_u64()?;
             (is_heard && changes == 0 && blobs == 0 && received >= newest).then_some(())
         })
         .await;
