@@ -15,7 +15,7 @@ mod index;
 mod layout;
 mod listing;
 mod read;
-mod room;
+pub(crate) mod room;
 mod write;
 
 use std::ops::Range;

@@ -27,6 +27,7 @@ use roadstead_oci::{MultipartId, ObjectKey, Part};
 
 use crate::blocking::blocking;
 use crate::error::BlobError;
+use crate::filesystem::room::free_bytes;
 use crate::store::{
     BlobStore, ByteStream, FileStream, Listing, MultipartInfo, MultipartStore, ObjectInfo, ObjectStore, PresignStore,
 };
@@ -151,8 +152,7 @@ impl Stretch {
 }
 
 fn has_room(folder: &Path, reserve: u64, bytes: u64) -> bool {
-    rustix::fs::statvfs(folder)
-        .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= reserve.saturating_add(bytes))
+    free_bytes(folder).is_ok_and(|free| free >= reserve.saturating_add(bytes))
 }
 
 #[async_trait]

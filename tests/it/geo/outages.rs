@@ -1,6 +1,6 @@
 //! Home is lost, the mirror is lost, the link is lost (P6, P8).
 
-use super::transfers::flip;
+use super::transfers::damaged_while_cut_off;
 use super::{PATIENCE, Regions, mirror_of_three, newest, status, until_tag};
 use crate::harness::{Image, Link, Setup, sha256, until};
 
@@ -140,15 +140,8 @@ async fn a_mirror_of_three_replicas_goes_on_when_the_one_that_follows_is_killed(
 /// Home finds a blob damaged before the mirror has had it: that is not the same as its being gone.
 #[tokio::test]
 async fn p8_a_mirror_waits_for_what_is_damaged_at_home_until_it_is_mended() {
-    let regions =
-        Regions::start_with(Link::SHORT, Setup::filesystem().flag("--scrub-rate", "0B"), Setup::filesystem()).await;
+    let (regions, first, second) = damaged_while_cut_off().await;
     let (home, mirror) = (regions.home.client(), regions.mirror.client());
-    let (first, second) = (Image::random(1, &[1_000]), Image::random(2, &[300_000]));
-    home.push_image("team/app", "latest", &first).await;
-    regions.until_level().await;
-    regions.cut().await;
-    home.push_image("team/app", "latest", &second).await;
-    flip(&regions.home, 300_000);
     let (_, told) = regions.home.subcommand("scrub").args("--rate 0B").outcome().await;
     assert!(told.contains("damaged"), "{told}");
     regions.reunite().await;

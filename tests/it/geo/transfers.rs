@@ -15,13 +15,27 @@ fn one_transfer(size: u64) -> u64 {
 }
 
 /// Changes a bit in the middle of the stored file that has this length.
-pub(super) fn flip(registry: &Roadstead, length: u64) {
+fn flip(registry: &Roadstead, length: u64) {
     let files = registry.stored_files();
     let (path, _) = files.iter().find(|(_, found)| *found == length).expect("a file of this length");
     let mut bytes = std::fs::read(path).expect("it can be read");
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(path, bytes).expect("it can be written");
+}
+
+/// A mirror that is cut off with the first image under `team/app:latest`, and a home at which the second has taken its place
+/// since, of which a layer is damaged: home does not look by itself.
+pub(super) async fn damaged_while_cut_off() -> (Regions, Image, Image) {
+    let home = Setup::filesystem().flag("--scrub-rate", "0B");
+    let regions = Regions::start_with(Link::SHORT, home, Setup::filesystem()).await;
+    let (first, second) = (Image::random(1, &[1_000]), Image::random(2, &[300_000]));
+    regions.home.client().push_image("team/app", "latest", &first).await;
+    regions.until_level().await;
+    regions.cut().await;
+    regions.home.client().push_image("team/app", "latest", &second).await;
+    flip(&regions.home, 300_000);
+    (regions, first, second)
 }
 
 #[tokio::test]
@@ -179,15 +193,8 @@ async fn claim_11_a_bit_that_is_changed_on_the_way_is_never_published() {
 /// Home does not know that it is damaged, and sends it.
 #[tokio::test]
 async fn claim_11_a_bit_that_is_changed_at_home_is_never_published_and_is_told() {
-    let home = Setup::filesystem().flag("--scrub-rate", "0B");
-    let regions = Regions::start_with(Link::SHORT, home, Setup::filesystem()).await;
+    let (regions, first, second) = damaged_while_cut_off().await;
     let (home, mirror) = (regions.home.client(), regions.mirror.client());
-    let (first, second) = (Image::random(1, &[1_000]), Image::random(2, &[300_000]));
-    home.push_image("team/app", "latest", &first).await;
-    regions.until_level().await;
-    regions.cut().await;
-    home.push_image("team/app", "latest", &second).await;
-    flip(&regions.home, 300_000);
     regions.reunite().await;
     until("it is told", PATIENCE, async || {
         regions.mirror.log().contains("home sent other bytes than it announced").then_some(())

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::io::Result as SystemResult;
+
 use crate::error::BlobError;
 
 /// Room on the disk of a folder.
@@ -33,8 +35,7 @@ impl Room {
         let taken = self.taken.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let room = Taken(&self.taken, bytes);
         // Where the file system does not say, the write itself will.
-        let Ok(disk) = rustix::fs::statvfs(&self.folder) else { return Ok(room) };
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        let Ok(free) = free_bytes(&self.folder) else { return Ok(room) };
         if self.reserve > 0 && free < self.reserve.saturating_add(taken) {
             let (folder, reserve) = (self.folder.display(), self.reserve);
             return Err(BlobError::Full(format!(
@@ -43,6 +44,12 @@ impl Room {
         }
         Ok(room)
     }
+}
+
+/// Bytes of the disk of a folder that may be written yet.
+pub(crate) fn free_bytes(folder: &Path) -> SystemResult<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(test)]
