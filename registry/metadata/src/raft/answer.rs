@@ -15,9 +15,13 @@ use super::messages::{
 use super::peers::Snapshot;
 use super::receive_snapshot::Received;
 use super::records::{AppliedRecord, VoteRecord};
+use super::rests::REST_MAX;
 use crate::encoding::{decode, encode};
 use crate::state::Export;
 use crate::{Level, Metadata};
+
+/// A replica that lacks so many entries has not caught up yet.
+const FAR_BEHIND: u64 = 1_000;
 
 /// What a fatal error of this replica says to others.
 fn failed(error: impl std::fmt::Display) -> Reply {
@@ -89,11 +93,15 @@ impl Group {
     }
 
     async fn append(&self, request: AppendRequest) -> Reply {
+        let (begun, is_large) = (Instant::now(), request.is_large());
         let entries: Result<Vec<_>, _> = request.entries.into_iter().map(super::records::EntryRecord::entry).collect();
         let entries = match entries {
             Ok(entries) => entries,
             Err(error) => return Reply::NotUnderstood(error),
         };
+        let committed = request.committed.map(LogId::from).map_or(0, |committed| committed.index);
+        let last = entries.last().map(|last| last.log_id.index);
+        let behind = last.filter(|last| is_large && last + FAR_BEHIND < committed);
         let request = AppendEntriesRequest {
             vote: request.vote.into(),
             prev_log_id: request.previous.map(Into::into),
@@ -110,6 +118,11 @@ impl Group {
         if !matches!(reply, AppendReply::HigherVote(_)) {
             self.contact.touch(Instant::now());
         }
+        if let Some(last) = behind.filter(|_| !self.is_voter()) {
+            // Applying it is most of the work. What does not come to that is no reason to fail.
+            let _ = self.await_applied(last, Instant::now() + REST_MAX).await;
+            self.rests.rest_after(begun).await;
+        }
         Reply::Append(reply)
     }
 
@@ -119,8 +132,14 @@ impl Group {
             return Reply::Snapshot(SnapshotReply::Done(self.vote()));
         }
         let (vote, state) = (piece.vote, piece.state.clone());
+        let begun = Instant::now();
         match self.snapshots.receive(piece).await {
-            Ok(Received::Continue(offset)) => return Reply::Snapshot(SnapshotReply::Continue(offset)),
+            Ok(Received::Continue(offset)) => {
+                if !self.is_voter() {
+                    self.rests.rest_after(begun).await;
+                }
+                return Reply::Snapshot(SnapshotReply::Continue(offset));
+            }
             Ok(Received::NotRead(why)) => return Reply::NotUnderstood(why),
             Ok(Received::Whole) => {}
             Err(error) => return failed(error),

@@ -18,6 +18,7 @@ use super::peers::Peers;
 use super::proposal_rounds::ProposalRounds;
 use super::read_rounds::ReadRounds;
 use super::receive_snapshot::SnapshotReceiver;
+use super::rests::Rests;
 use crate::log_clock::LogClock;
 use crate::{CheckpointError, Identity, LogTime, Position, Query, QueryError, Role, Snapshot, Status, VolumeId};
 
@@ -43,6 +44,7 @@ pub(crate) struct Group {
     pub(super) last_index_at_open: u64,
     pub(super) reads: ReadRounds,
     pub(super) proposals: ProposalRounds,
+    pub(super) rests: Rests,
     /// Had by whoever takes a replica in, as long as that lasts.
     pub(super) joining: tokio::sync::Mutex<()>,
     pub(super) ended: tokio::sync::Mutex<mpsc::Receiver<()>>,
@@ -52,6 +54,11 @@ impl Group {
     /// Whether this replica is the only voter.
     pub(super) fn is_alone(&self) -> bool {
         self.raft.voter_ids().eq([self.identity.node])
+    }
+
+    /// Whether it is known to have a vote.
+    pub(super) fn is_voter(&self) -> bool {
+        self.raft.voter_ids().any(|voter| voter == self.identity.node)
     }
 
     /// Who this replica is.

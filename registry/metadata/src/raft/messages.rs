@@ -71,6 +71,15 @@ pub(super) struct AppendRequest {
     pub committed: Option<IdRecord>,
 }
 
+impl AppendRequest {
+    /// Whether it is one of many by which a member catches up, or as long as one.
+    pub(super) fn is_large(&self) -> bool {
+        const LARGE_ENTRIES: usize = 128;
+        const LARGE_BYTES: usize = 1024 * 1024;
+        self.entries.len() >= LARGE_ENTRIES || self.entries.iter().map(EntryRecord::bytes).sum::<usize>() >= LARGE_BYTES
+    }
+}
+
 /// Raft, figure 2: `RequestVote`; and the dissertation, 9.6, for the vote before the vote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct VoteRequest {

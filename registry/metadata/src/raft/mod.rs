@@ -30,6 +30,7 @@ mod read_rounds;
 pub(crate) mod rebuild;
 mod receive_snapshot;
 mod records;
+mod rests;
 mod segment;
 mod send_snapshot;
 mod survivor;

@@ -19,6 +19,7 @@ use super::peers::Peers;
 use super::proposal_rounds::ProposalRounds;
 use super::read_rounds::ReadRounds;
 use super::receive_snapshot::SnapshotReceiver;
+use super::rests::Rests;
 use super::segment::SEGMENT_BYTES;
 use crate::disk::{Disk, wait_for};
 use crate::folder_format;
@@ -118,6 +119,7 @@ impl Group {
             last_index_at_open,
             reads: ReadRounds::default(),
             proposals: ProposalRounds::default(),
+            rests: Rests::default(),
             joining: tokio::sync::Mutex::default(),
             ended: tokio::sync::Mutex::new(ended),
         });

@@ -26,6 +26,10 @@ use crate::{ClusterId, PeerError, PeerTransport};
 
 pub(super) type Snapshot = openraft::alias::SnapshotOf<Types, Export>;
 
+/// How much longer a message that takes its time to arrive, to be written and rested after is waited for: four megabytes
+/// take a second at 32 Mb/s.
+const LARGE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The ways to the other members. A group of one has no transport, and nobody to reach.
 #[derive(Clone)]
 pub(super) struct Peers {
@@ -166,7 +170,8 @@ impl RaftNetworkV2<Types> for Peer {
             entries: request.entries.iter().map(Into::into).collect(),
             committed: request.leader_commit.map(Into::into),
         };
-        match self.ask(Request::Append(request), option.soft_ttl()).await? {
+        let patience = option.soft_ttl() + if request.is_large() { LARGE_PATIENCE } else { Duration::ZERO };
+        match self.ask(Request::Append(request), patience).await? {
             Reply::Append(reply) => Ok(match reply {
                 AppendReply::Success => AppendEntriesResponse::Success,
                 AppendReply::PartialSuccess(id) => AppendEntriesResponse::PartialSuccess(id.map(Into::into)),

@@ -100,6 +100,11 @@ impl From<&Entry> for EntryRecord {
 }
 
 impl EntryRecord {
+    /// Of what it carries, without what says who the members are.
+    pub(super) fn bytes(&self) -> usize {
+        if let PayloadRecord::Command(command) = &self.payload { command.len() } else { 0 }
+    }
+
     pub(super) fn entry(self) -> Result<Entry, String> {
         let payload = match self.payload {
             PayloadRecord::Blank => EntryPayload::Blank,

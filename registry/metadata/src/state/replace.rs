@@ -22,7 +22,7 @@ use crate::QueryError;
 const INCOMING: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("incoming");
 
 /// Bytes of rows that are written and synced at once.
-const SYNCED_AT_ONCE: usize = if cfg!(test) { 4 * 1024 } else { 1024 * 1024 };
+const SYNCED_AT_ONCE: usize = if cfg!(test) { 4 * 1024 } else { 128 * 1024 };
 
 /// How much longer than it took to write and sync them the disk is left to others afterwards; and how long at most, once
 /// and in all: coming to an end before the log goes on without this replica counts for more.
