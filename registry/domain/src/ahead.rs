@@ -8,11 +8,14 @@
 //! Nothing in that session is a blob before all of its bytes were hashed and have the digest that home has announced. If they
 //! have another one, the session ends, and the blob comes as a whole. One that nobody goes on with expires.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use roadstead_blobs::ByteStream;
 use roadstead_metadata::{ClusterId, UploadState};
 use roadstead_oci::{RepositoryName, UploadId};
 
+use crate::blob::BlobReadError;
 use crate::fault::Fault;
 use crate::mirror::{Transfer, named_session};
 use crate::registry::Registry;
@@ -50,18 +53,31 @@ impl Registry {
         Ok((offset > 0 && offset <= size).then_some(Transfer { upload: Some(session), offset }))
     }
 
-    /// Appends the next `length` bytes of an upload at home, a number of whole parts of this registry; how many are here
-    /// then.
+    /// Appends the next bytes of an upload at home, a number of whole parts of this registry, each kept as soon as it is
+    /// whole; how many are here then.
     pub async fn append_ahead(
         self: &Arc<Self>,
         repository: &RepositoryName,
         transfer: Transfer,
-        length: u64,
         body: Body,
     ) -> Result<u64, UploadError> {
         let upload = transfer.upload.ok_or(UploadError::Unknown)?;
-        let content = Content { range: None, length: Some(length), body };
+        let content = Content { range: None, length: None, body };
         Ok(self.append_upload(repository, upload, content).await?.offset)
+    }
+
+    /// Bytes of a blob that is not whole yet, of those that have come by this transfer; unknown where what is stored cannot be
+    /// read before it is whole. Whether they are the blob's shows when all of it has come.
+    pub async fn read_transfer(
+        &self,
+        repository: &RepositoryName,
+        transfer: &Transfer,
+        range: Range<u64>,
+    ) -> Result<ByteStream, BlobReadError> {
+        match transfer.upload {
+            Some(upload) if self.shows_uploads() => self.read_upload(repository, &upload, range).await,
+            _ => Err(BlobReadError::Unknown),
+        }
     }
 
     /// Drops what has come ahead of an upload of `home`, if anything has.
@@ -90,6 +106,9 @@ fn session_ahead(home: ClusterId, upload: UploadId) -> UploadId {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use futures_util::TryStreamExt as _;
+
     use super::*;
     use crate::fixture::{PART_SIZE, World, bytes, repository, sha256, streamed};
 
@@ -106,11 +125,14 @@ mod tests {
             let begun = world.registry.begin_ahead(&app, HOME, upload).await.expect("a session");
             let body = streamed(&content[..4_000]).body;
             let length = 4 * PART_SIZE;
-            assert_eq!(world.registry.append_ahead(&app, begun, length, body).await.expect("appended"), length);
+            assert_eq!(world.registry.append_ahead(&app, begun, body).await.expect("appended"), length);
             assert_eq!(world.registry.come_ahead(HOME, upload, 3_999).expect("facts"), None, "more than the blob has");
             let come = world.registry.come_ahead(HOME, upload, size).expect("facts").expect("a session");
             assert_eq!(come.offset, length);
             assert!(world.registry.find_blob(&app, &digest).await.is_err());
+            let read = world.registry.read_transfer(&app, &come, 10..3_000).await.expect("what has come");
+            let read: Vec<Bytes> = read.try_collect().await.expect("bytes");
+            assert!(read.concat() == content[10..3_000]);
             let rest = streamed(&content[4_000..]).body;
             let kept = world.registry.transfer_blob(&app, digest, size, come, rest).await;
             assert_eq!(kept.is_ok(), fits, "{kept:?}");
@@ -129,7 +151,7 @@ mod tests {
             let upload = world.registry.start_upload(&app, false).await.expect("a name");
             let begun = world.registry.begin_ahead(&app, HOME, upload).await.expect("a session");
             let body = streamed(&bytes(2_000)).body;
-            world.registry.append_ahead(&app, begun, 2 * PART_SIZE, body).await.expect("appended");
+            world.registry.append_ahead(&app, begun, body).await.expect("appended");
             if dropped {
                 world.registry.drop_ahead(&app, HOME, upload).await.expect("dropped");
             } else {

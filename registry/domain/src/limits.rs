@@ -16,8 +16,8 @@ pub(crate) const CHECKPOINT_DELAY: Duration =
 pub(crate) const SHOWN_CHECKPOINT_DELAY: Duration =
     if cfg!(test) { CHECKPOINT_DELAY } else { Duration::from_millis(200) };
 
-/// An upload is told to mirrors from so many parts on: a smaller one is at home a moment later, and comes as a whole.
-pub(crate) const SHOWN_FROM_PARTS: u64 = 3;
+/// An upload is told to mirrors from so many parts on: what has none yet is at home a moment later, and comes as a whole.
+pub(crate) const SHOWN_FROM_PARTS: u64 = 1;
 
 /// How often a closing request commits that its session is in use, since it commits nothing else until its end. A few
 /// may fail. Short in this crate's tests, which wait it out.

@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use roadstead_domain::{Body, BodyError, Fault, Transfer, UploadError};
 use roadstead_metadata::ClusterId;
 use roadstead_oci::{Digest, RepositoryName, UploadId};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::debug;
 
@@ -30,8 +30,8 @@ use crate::filter::Share;
 use crate::follow::{Pauses, in_time};
 use crate::home::HomeError;
 use crate::limits::{
-    AHEAD_ATTEMPTS, AHEAD_AWAITED, AHEAD_KEPT, AHEAD_MOVERS, AHEAD_PARTS, AHEAD_REQUEST_BYTES, ANSWER_PATIENCE,
-    END_PATIENCE, LOOK, MAX_AHEAD, MAX_AHEAD_BYTES, MAX_ATTEMPTS,
+    AHEAD_ATTEMPTS, AHEAD_AWAITED, AHEAD_KEPT, AHEAD_LINGER, AHEAD_MOVERS, AHEAD_PARTS, AHEAD_REQUEST_BYTES, AHEAD_RUN,
+    AHEAD_STREAMS, ANSWER_PATIENCE, END_PATIENCE, LOOK, MAX_AHEAD, MAX_AHEAD_BYTES, MAX_ATTEMPTS,
 };
 use crate::link::Class;
 use crate::mirror::Mirror;
@@ -42,6 +42,8 @@ pub(crate) struct Ahead {
     uploads: Mutex<BTreeMap<UploadId, Arc<Coming>>>,
     /// For how many more something may be on its way.
     places: Semaphore,
+    /// How many wait for one of those.
+    waiting: watch::Sender<usize>,
 }
 
 /// One of them.
@@ -86,13 +88,38 @@ pub(crate) struct CameAhead {
 
 impl Ahead {
     pub(crate) fn new() -> Self {
-        Self { uploads: Mutex::default(), places: Semaphore::new(AHEAD_MOVERS) }
+        Self { uploads: Mutex::default(), places: Semaphore::new(AHEAD_MOVERS), waiting: watch::Sender::new(0) }
+    }
+
+    /// Waits until something may be on its way for one more.
+    async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Some(place);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        self.places.acquire().await.ok()
     }
 
     /// Whether so many bytes more may be kept.
     fn has_room_for(&self, bytes: u64) -> bool {
         let kept: u64 = self.uploads.lock().values().map(|coming| coming.standing.borrow().end).sum();
         kept.saturating_add(bytes) <= MAX_AHEAD_BYTES
+    }
+}
+
+/// An upload for which nothing may be on its way yet.
+struct Waiting<'ahead>(&'ahead watch::Sender<usize>);
+
+impl<'ahead> Waiting<'ahead> {
+    fn new(count: &'ahead watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -208,7 +235,7 @@ impl Mirror {
                 continue;
             }
             let brought = tokio::select! {
-                brought = self.bring_parts(coming, now.offset) => brought,
+                brought = self.bring_parts(coming) => brought,
                 () = coming.until_over() => continue,
             };
             match brought {
@@ -225,50 +252,78 @@ impl Mirror {
         }
     }
 
-    /// Brings the next whole parts, in the size that they have here, of those that home has; whether there were any.
-    async fn bring_parts(self: &Arc<Self>, coming: &Arc<Coming>, offset: u64) -> Result<bool, UploadError> {
-        let part = self.registry.part_size();
-        let whole = offset / part * part;
-        if whole <= coming.standing.borrow().end || !self.copies_ahead() {
+    /// Brings the next whole parts of those that home has, and those that it comes to have meanwhile; whether there were any.
+    async fn bring_parts(self: &Arc<Self>, coming: &Arc<Coming>) -> Result<bool, UploadError> {
+        if self.next_end(coming, coming.standing.borrow().end).is_none() {
             return Ok(false);
         }
-        let Ok(_place) = self.ahead.places.acquire().await else { return Ok(false) };
+        let Some(_place) = self.ahead.place().await else { return Ok(false) };
         let transfer = self.registry.begin_ahead(&coming.repository, coming.home, coming.upload).await?;
         let from = transfer.offset;
-        let end = whole.min(from + AHEAD_PARTS * part);
-        if end <= from {
+        let Some(end) = self.next_end(coming, from) else {
             coming.standing.send_replace(Standing { end: from, is_busy: false });
             return Ok(false);
-        }
-        if !self.ahead.has_room_for(end - from) {
-            return Ok(false);
-        }
+        };
         if !coming.begin(end) {
             return Ok(true);
         }
         let body = self.bytes_ahead(coming, from..end);
-        let appended = self.registry.append_ahead(&coming.repository, transfer, end - from, body).await;
+        let appended = self.registry.append_ahead(&coming.repository, transfer, body).await;
         // Where it did not go well, what was kept is found out next time.
         let end = appended.as_ref().map_or(from, |end| *end);
         coming.standing.send_replace(Standing { end, is_busy: false });
         appended.map(|_| true)
     }
 
-    /// The bytes of a stretch of an upload, over some connections, in order.
+    /// Up to where may be asked for next, in whole parts of the size that they have here, if there is more than is here.
+    fn next_end(&self, coming: &Coming, from: u64) -> Option<u64> {
+        let part = self.registry.part_size();
+        let whole = coming.told.borrow().offset / part * part;
+        let end = whole.min(from + AHEAD_PARTS * part);
+        (end > from && self.copies_ahead() && self.ahead.has_room_for(end - from)).then_some(end)
+    }
+
+    /// Begins to bring what is behind `from` besides, as soon as home has it; `None` if this go is over.
+    async fn more(&self, coming: &Coming, from: u64) -> Option<u64> {
+        let (mut told, mut waiting) = (coming.told.subscribe(), self.ahead.waiting.subscribe());
+        let (until, ending) = (Instant::now() + AHEAD_LINGER, self.ending());
+        while *waiting.borrow_and_update() == 0 && told.borrow_and_update().digest.is_none() {
+            if let Some(end) = self.next_end(coming, from) {
+                return coming.begin(end).then_some(end);
+            }
+            tokio::select! {
+                _ = told.changed() => {}
+                _ = waiting.changed() => {}
+                () = sleep_until(until) => return None,
+                () = ending.cancelled() => return None,
+            }
+        }
+        None
+    }
+
+    /// The bytes of a stretch of an upload, and of what comes behind it meanwhile, over some connections, in order.
     fn bytes_ahead(self: &Arc<Self>, coming: &Arc<Coming>, stretch: Range<u64>) -> Body {
-        let most = self.fetches.pace.request_bytes().min(AHEAD_REQUEST_BYTES);
-        let streams = *self.fetches.pace.streams().borrow();
-        let Range { start, end } = stretch;
-        let requests = (0..(end - start).div_ceil(most)).map(move |number| {
-            let at = start + number * most;
-            at..(at + most).min(end)
-        });
+        let last = stretch.start + AHEAD_RUN * self.registry.part_size();
         let (mirror, coming) = (Arc::clone(self), Arc::clone(coming));
-        let brought = stream::iter(requests).map(move |request| {
+        let asking = (Arc::clone(self), Arc::clone(&coming));
+        let requests = stream::unfold(stretch, move |Range { start, end }| {
             let (mirror, coming) = (Arc::clone(&mirror), Arc::clone(&coming));
+            async move {
+                let end = match end {
+                    end if start < end => end,
+                    end if end < last => mirror.more(&coming, end).await?,
+                    _ => return None,
+                };
+                let most = mirror.fetches.pace.request_bytes().min(AHEAD_REQUEST_BYTES);
+                let next = end.min(start + most);
+                Some((start..next, next..end))
+            }
+        });
+        let brought = requests.map(move |request| {
+            let (mirror, coming) = (Arc::clone(&asking.0), Arc::clone(&asking.1));
             async move { mirror.bring_request(&coming, request).await }
         });
-        brought.buffered(streams).map_err(|_broken| BodyError::Broken).boxed()
+        brought.buffered(AHEAD_STREAMS).map_err(|_broken| BodyError::Broken).boxed()
     }
 
     /// One request's bytes. What was given up for a pull, or broke off, is asked for again.
@@ -319,7 +374,7 @@ impl Mirror {
             };
             let class = if coming.is_awaited() { Class::Demand } else { Class::Bulk };
             self.link.take(piece.len() as u64, class).await;
-            pace.brought(piece.len() as u64);
+            pace.brought_ahead(piece.len() as u64);
             // More than was asked for is not taken.
             let room = usize::try_from(missing).unwrap_or(usize::MAX);
             let piece = piece.slice(..piece.len().min(room));
@@ -367,6 +422,12 @@ impl CameAhead {
     /// A pull waits for the blob: what is on its way of it goes first now.
     pub(crate) fn hurry(&self) {
         self.coming.is_awaited.store(true, Ordering::Relaxed);
+    }
+
+    /// How far the session is, of what is kept already.
+    pub(crate) fn so_far(&self, mirror: &Mirror, size: u64) -> Option<Transfer> {
+        let Coming { home, upload, .. } = *self.coming;
+        mirror.registry.come_ahead(home, upload, size).ok().flatten()
     }
 
     /// Where the session goes on, when what was on its way has come; `None` if that broke off.

@@ -102,6 +102,8 @@ pub(crate) struct Fetch {
     ended: watch::Sender<Option<Result<(), FetchError>>>,
     /// What had come of its upload before it was a blob: where its pieces begin.
     ahead: OnceLock<CameAhead>,
+    /// What had come of it before this fetch began, and by whom that is kept.
+    begun: OnceLock<(RepositoryName, Transfer)>,
     /// How many pulls read along.
     pulls: AtomicUsize,
     /// How many ever did.
@@ -120,8 +122,8 @@ struct Progress {
 
 impl Fetches {
     pub(crate) fn new(options: Options) -> Self {
-        let places = Arc::new(Semaphore::new(MAX_FETCHES));
-        Self { options, places, running: Mutex::default(), asked: Mutex::default(), pace: Pace::new() }
+        let (places, pace) = (Arc::new(Semaphore::new(MAX_FETCHES)), Pace::new(options.link_rate));
+        Self { options, places, running: Mutex::default(), asked: Mutex::default(), pace }
     }
 
     /// Where blobs are on their way through.
@@ -246,6 +248,7 @@ impl Fetch {
             work: watch::Sender::new(0),
             ended: watch::Sender::new(None),
             ahead: OnceLock::new(),
+            begun: OnceLock::new(),
             pulls: AtomicUsize::new(0),
             pulled: AtomicU64::new(0),
         })
@@ -289,6 +292,9 @@ impl Fetch {
             None => None,
         };
         let base = transfer.map_or(0, |transfer| transfer.offset);
+        if let (Some(wanting), Some(transfer)) = (&wanting, transfer) {
+            let _ = self.begun.set((wanting.clone(), transfer));
+        }
         self.lay_out(base);
         let bringing = self.bring_or_fail(mirror, repository);
         let keeping = async {
@@ -375,6 +381,14 @@ impl Fetch {
             }
             not_kept(&error)
         })
+    }
+
+    /// By which repository, and by what transfer, the bytes before the spool's are kept, as far as they are.
+    fn kept_so_far(&self, mirror: &Mirror) -> Option<(RepositoryName, Transfer)> {
+        match self.ahead.get() {
+            Some(ahead) => ahead.so_far(mirror, self.size).map(|transfer| (ahead.repository().clone(), transfer)),
+            None => self.begun.get().cloned(),
+        }
     }
 
     fn lay_out(&self, base: u64) {

@@ -167,6 +167,13 @@ pub(crate) const DEMAND_MOMENT: Duration = Duration::from_millis(200);
 /// Bytes that a reader of a spool takes at once.
 pub(crate) const READ_BYTES: usize = 256 << 10;
 
+/// Bytes that a reader takes at once of what is kept of a blob that is not whole yet: it may become whole meanwhile, after
+/// which they are elsewhere.
+pub(crate) const KEPT_BYTES: u64 = 8 << 20;
+
+/// How often it is looked whether more is kept of such a blob, for a pull that waits.
+pub(crate) const KEPT_LOOK: Duration = Duration::from_millis(50);
+
 /// Pieces of an answer that are written to the spool together, if they are there.
 pub(crate) const PIECES_AT_ONCE: usize = 16;
 
@@ -197,11 +204,21 @@ pub(crate) const MAX_AHEAD_BYTES: u64 = 24 << 20;
 /// Uploads for which something is on its way at once, as for large blobs.
 pub(crate) const AHEAD_MOVERS: usize = LARGE_MOVERS;
 
-/// Whole parts that are asked for together: a blob that is closed meanwhile waits for them, unless it needs nothing else.
+/// Whole parts that are laid out to be asked for together: a blob that is closed meanwhile waits for them.
 pub(crate) const AHEAD_PARTS: u64 = 4;
 
+/// Whole parts that come in one go, the next ones asked for while those before are on their way. Then others have a turn.
+pub(crate) const AHEAD_RUN: u64 = 256;
+
+/// Connections over which an upload comes ahead. It comes as fast as a client sends it, so that whether more would bring more
+/// does not show; but the sooner a part is here, the less is left when the last one is sent.
+pub(crate) const AHEAD_STREAMS: usize = STREAMS_PER_BLOB;
+
+/// How long one go waits for more: a part of a client that sends 34 Mb/s. Where another upload waits, it does not.
+pub(crate) const AHEAD_LINGER: Duration = Duration::from_secs(2);
+
 /// The most bytes that one request asks for of an upload. They are put in order in memory, as many as there are
-/// connections: 12 MiB, with [`AHEAD_MOVERS`] twice that.
+/// connections: 24 MiB, with [`AHEAD_MOVERS`] twice that.
 pub(crate) const AHEAD_REQUEST_BYTES: u64 = 2 << 20;
 
 /// A pull of the beginning of a blob of which only the end is missing waits so long for that end, rather than for all of it

@@ -18,6 +18,8 @@ use crate::limits::{
 
 /// What is known of the link, from what all connections together bring.
 pub(crate) struct Pace {
+    /// What a request asks for before anything is known.
+    first_request: u64,
     state: Mutex<State>,
     streams: watch::Sender<usize>,
 }
@@ -29,6 +31,8 @@ struct State {
     /// When the measurement began, if one is made, and what came since.
     since: Option<Instant>,
     bytes: u64,
+    /// Some of that came as fast as a client sends it: how many connections the link needs cannot be seen then.
+    is_sent_by_client: bool,
     /// Bytes a second, once that is known.
     rate: Option<u64>,
     /// The shortest that an answer took to begin, lately.
@@ -37,8 +41,12 @@ struct State {
 }
 
 impl Pace {
-    pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), streams: watch::Sender::new(FIRST_STREAMS) }
+    /// That of a link of which so many bytes a second may be used, or all. With a cap, what is asked for at first is no more
+    /// than it lets through in [`REQUEST_TIME`]: all of that crosses the link at once, however slowly it is taken in.
+    pub(crate) fn new(bytes_per_second: Option<u64>) -> Self {
+        let first_request = bytes_per_second
+            .map_or(FIRST_REQUEST_BYTES, |rate| request_of(rate, REQUEST_TIME, FIRST_STREAMS).min(FIRST_REQUEST_BYTES));
+        Self { first_request, state: Mutex::default(), streams: watch::Sender::new(FIRST_STREAMS) }
     }
 
     /// How many connections bring one blob at once.
@@ -49,12 +57,10 @@ impl Pace {
     /// Bytes that one request asks for.
     pub(crate) fn request_bytes(&self) -> u64 {
         let state = self.state.lock();
-        let Some(rate) = state.rate else { return FIRST_REQUEST_BYTES };
+        let Some(rate) = state.rate else { return self.first_request };
         // Where the way is long, as much as it holds, several times over.
         let time = REQUEST_TIME.max(state.round_trip * 3);
-        let all = u128::from(rate) * time.as_millis() / 1_000;
-        let each = u64::try_from(all).unwrap_or(u64::MAX) / state.busy.max(1) as u64;
-        (each / PIECE_BYTES * PIECE_BYTES).clamp(PIECE_BYTES, CHUNK_BYTES)
+        request_of(rate, time, state.busy)
     }
 
     /// A connection brings something, as long as what is returned is held.
@@ -77,6 +83,12 @@ impl Pace {
         state.round_trip = took.min(former);
     }
 
+    /// So many bytes have come of an upload that goes on at home.
+    pub(crate) fn brought_ahead(&self, bytes: u64) {
+        self.state.lock().is_sent_by_client = true;
+        self.brought(bytes);
+    }
+
     /// So many bytes have come.
     pub(crate) fn brought(&self, bytes: u64) {
         let now = Instant::now();
@@ -92,15 +104,23 @@ impl Pace {
         }
         let measured = u64::try_from(u128::from(state.bytes) * 1_000_000 / time.as_micros().max(1)).unwrap_or(u64::MAX);
         (state.since, state.bytes) = (Some(now), 0);
+        let is_sent_by_client = std::mem::take(&mut state.is_sent_by_client);
         // A moment in which little came says less than one in which much did.
         let rate = state.rate.map_or(measured, |rate| measured.max(u64::midpoint(rate, measured)));
         state.rate = Some(rate);
-        if state.busy >= *self.streams.borrow() {
+        if state.busy >= *self.streams.borrow() && !is_sent_by_client {
             let streams = state.search.observe(measured);
             drop(state);
             self.streams.send_if_modified(|former| std::mem::replace(former, streams) != streams);
         }
     }
+}
+
+/// Whole pieces that each of so many connections brings in this time.
+fn request_of(rate: u64, time: Duration, connections: usize) -> u64 {
+    let all = u128::from(rate) * time.as_millis() / 1_000;
+    let each = u64::try_from(all).unwrap_or(u64::MAX) / connections.max(1) as u64;
+    (each / PIECE_BYTES * PIECE_BYTES).clamp(PIECE_BYTES, CHUNK_BYTES)
 }
 
 /// A connection that brings something.
@@ -198,7 +218,7 @@ mod tests {
 
     /// A pace after so many seconds in which so much came, over so many connections.
     async fn paced(rate: u64, connections: usize) -> u64 {
-        let pace = Pace::new();
+        let pace = Pace::new(None);
         let _busy: Vec<_> = (0..connections).map(|_| pace.begin()).collect();
         pace.answered(Duration::from_millis(100));
         for _ in 0..100 {
@@ -210,7 +230,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn claim_16_what_is_on_its_way_is_half_a_second_of_the_link() {
-        assert_eq!(Pace::new().request_bytes(), FIRST_REQUEST_BYTES);
+        assert_eq!(Pace::new(None).request_bytes(), FIRST_REQUEST_BYTES);
+        let capped = [1_000_000, 5_000_000, 1_000_000_000].map(|rate| Pace::new(Some(rate)).request_bytes());
+        assert_eq!(capped, [PIECE_BYTES, PIECE_BYTES, FIRST_REQUEST_BYTES], "nor before anything is known of it");
         assert_eq!(paced(1_000_000, 1).await, PIECE_BYTES);
         assert_eq!(paced(25_000_000, 6).await, 7 * PIECE_BYTES);
         assert_eq!(paced(125_000_000, 6).await, CHUNK_BYTES);
@@ -218,7 +240,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_link_that_was_not_used_is_not_taken_for_a_slow_one() {
-        let pace = Pace::new();
+        let pace = Pace::new(None);
         for _ in 0..4 {
             let busy = pace.begin();
             for _ in 0..30 {

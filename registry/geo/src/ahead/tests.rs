@@ -8,7 +8,7 @@ use roadstead_domain::{Content, UploadError};
 use roadstead_metadata::Query;
 use roadstead_oci::{Digest, UploadId};
 
-use crate::fixture::{Place, Regions, name, sha256};
+use crate::fixture::{Instead, Place, Regions, name, sha256};
 use crate::limits::{MAX_AHEAD_BYTES, MAX_SHOWN_UPLOADS};
 use crate::{PullError, PulledBlob, Shown};
 
@@ -185,6 +185,28 @@ async fn a_pull_of_the_beginning_of_what_came_ahead_waits_for_the_end_instead_of
 }
 
 #[tokio::test]
+async fn a_pull_reads_what_came_ahead_while_the_rest_is_on_its_way() {
+    let regions = Regions::new().await;
+    let home = &regions.home;
+    regions.run();
+    let content = random(10, 5 * PART + 9);
+    let digest = sha256(&content);
+    let upload = home.place.begin("app", &content).await;
+    regions.until_ahead(upload, 5 * PART).await;
+    home.instead(digest, Instead::Stalls);
+    home.place.close("app", upload, digest).await.unwrap();
+    regions.until_received().await;
+    let PulledBlob::Coming(coming) = regions.mirror.find_blob(&name("app"), &digest).await.unwrap() else {
+        panic!("its end cannot be here");
+    };
+    let pieces = coming.stream(3..5 * PART as u64).await.unwrap();
+    let bytes: Vec<u8> = pieces.map(|piece| piece.unwrap().to_vec()).concat().await;
+    assert!(bytes == content[3..5 * PART]);
+    assert_eq!(*home.sent.lock(), 0);
+    regions.end().await;
+}
+
+#[tokio::test]
 async fn mirrors_are_told_of_large_uploads_of_clients_and_of_so_many_at_most() {
     let regions = Regions::new().await;
     let home = &regions.home.place;
@@ -193,7 +215,7 @@ async fn mirrors_are_told_of_large_uploads_of_clients_and_of_so_many_at_most() {
     assert_eq!(news(&mut shown), Some(Vec::new()), "of another connection, the mirror may know of some");
     assert_eq!(news(&mut shown), None);
     // Too small, and what another mirror sends.
-    home.begin("app", &random(7, 2 * PART + 5)).await;
+    home.begin("app", &random(7, PART - 5)).await;
     let sent = sha256(b"sent");
     let transfer = home.registry.begin_transfer(&name("app"), sent, 9 * PART as u64).await.unwrap();
     let body = streamed(&random(8, 9 * PART)).body;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use roadstead_domain::Transfer;
 use roadstead_oci::RepositoryName;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{Fetch, FetchError};
 use crate::disk::disk_work;
 use crate::follow::in_time;
-use crate::limits::{DEMAND_HELD, DEMAND_PATIENCE, READ_BYTES};
+use crate::limits::{DEMAND_HELD, DEMAND_PATIENCE, KEPT_BYTES, KEPT_LOOK, READ_BYTES};
 use crate::mirror::Mirror;
 
 /// Somebody who reads a blob that is on its way.
@@ -28,6 +29,8 @@ struct Reader {
     range: Range<u64>,
     /// If a pull reads.
     pull: Option<Pull>,
+    /// Whether the bytes before the spool's can be read here.
+    reads_kept: bool,
 }
 
 /// A pull that reads along: what it waits for goes before what nobody does.
@@ -69,8 +72,17 @@ impl Reader {
                 let bytes = self.fetch.read_spool(found).await?;
                 Ok(Some(stream::iter([Ok(bytes)]).boxed()))
             }
+            Found::Partly(repository, transfer, found) => {
+                let Self { mirror, .. } = self;
+                let Ok(bytes) = mirror.registry.read_transfer(&repository, &transfer, found.clone()).await else {
+                    self.reads_kept = false;
+                    return Ok(Some(stream::empty().boxed()));
+                };
+                self.range.start = found.end;
+                Ok(Some(bytes.map_err(|error| FetchError::NotKept(error.to_string())).boxed()))
+            }
             Found::Before(end) => {
-                // Nobody but home has these: they are in an object that is not whole yet.
+                // Nobody but home has these: they are in an object that cannot be read before it is whole.
                 let missing = self.range.start..end.min(self.range.end);
                 self.range.start = missing.end;
                 let blob = in_time(self.mirror.home.blob(&self.repository, &self.fetch.digest, missing)).await?;
@@ -96,6 +108,22 @@ impl Reader {
         Ok(blob.bytes.map_err(FetchError::from).boxed())
     }
 
+    /// Whether its place is before what the spool holds.
+    fn is_before(&self) -> bool {
+        self.fetch.progress.lock().pieces.as_ref().is_some_and(|pieces| self.range.start < pieces.base())
+    }
+
+    /// What is kept here at its place of a blob that is not whole yet.
+    fn look_before(&self) -> Option<Found> {
+        if !self.reads_kept || !self.is_before() {
+            return None;
+        }
+        let (repository, transfer) = self.fetch.kept_so_far(&self.mirror)?;
+        let Range { start, end } = self.range;
+        let end = end.min(transfer.offset).min(start + KEPT_BYTES);
+        (start < end).then_some(Found::Partly(repository, transfer, start..end))
+    }
+
     /// Waits until there is something at its place.
     async fn wait(&mut self) -> Result<Found, FetchError> {
         let ending = self.mirror.ending();
@@ -104,6 +132,9 @@ impl Reader {
         let mut waiting = None;
         loop {
             self.changes.borrow_and_update();
+            if let Some(found) = self.look_before() {
+                return Ok(found);
+            }
             if let Some(found) = self.fetch.look(&self.range, self.pull.as_ref())? {
                 return Ok(found);
             }
@@ -121,6 +152,8 @@ impl Reader {
                     }
                 }
                 () = ending.cancelled() => return Err(FetchError::NotKept("the registry ends".to_owned())),
+                // Nobody tells what is kept meanwhile of what came ahead.
+                () = sleep_until(Instant::now() + KEPT_LOOK), if self.is_before() => {}
                 () = sleep_until(patience), if is_holding => {
                     link.press();
                     patience = Instant::now() + DEMAND_PATIENCE;
@@ -133,6 +166,8 @@ impl Reader {
 /// What a reader finds at its place.
 enum Found {
     Bytes(Range<u64>),
+    /// They are not in the spool, but kept already of a blob that is not whole.
+    Partly(RepositoryName, Transfer, Range<u64>),
     /// They are not in the spool, since an earlier process kept them: up to here.
     Before(u64),
     /// They are in the blob, which is whole and here.
@@ -155,6 +190,7 @@ impl Fetch {
             changes: self.changed.subscribe(),
             range,
             pull,
+            reads_kept: true,
         };
         let pieces = stream::try_unfold(reader, |mut reader| async move {
             Ok::<_, FetchError>(reader.next_piece().await?.map(|piece| (piece, reader)))

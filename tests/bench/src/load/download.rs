@@ -7,12 +7,15 @@ use tokio::time::Instant;
 
 use super::{Connection, Reading, Request};
 
-/// Has `bytes` of a blob over so many connections at once, which are open before: how long that took.
+/// Has `bytes` of a blob over so many connections at once, which are open before, also beyond a link that lets a connection
+/// begin after a round trip: how long that took.
 pub(crate) async fn download(address: SocketAddr, target: &str, bytes: u64, connections: u64) -> Result<Duration> {
     let mut open = Vec::new();
     for number in 0..connections {
         let share = bytes * number / connections..bytes * (number + 1) / connections;
-        open.push((Connection::open(address, Reading::Dropping).await?, Request::range(target, &share)));
+        let mut connection = Connection::open(address, Reading::Dropping).await?;
+        connection.exchange(&Request::get("/v2/")).await?;
+        open.push((connection, Request::range(target, &share)));
     }
     let began = Instant::now();
     let mut running = JoinSet::new();
