@@ -101,8 +101,7 @@ impl Group {
 
         let (shared, reader) = (machine.shared(), log.reader());
         let last_index_at_open = reader.last_index();
-        let transport = cluster.as_ref().map(|cluster| cluster.transport.clone());
-        let peers = Peers::new(disk.clone(), identity.cluster, transport);
+        let peers = Peers::new(disk.clone(), identity.cluster, cluster.as_ref().map(|of| of.transport.clone()));
         let config = Arc::new(config(purge_every, entries_kept).map_err(not_started)?);
         let raft = seeded(seed, Raft::new(identity.node, config, peers.clone(), log, machine));
         let raft = raft.await.map_err(not_started)?;

@@ -5,7 +5,7 @@
 //! written meanwhile.
 
 use parking_lot::Mutex;
-use tokio::time::{Duration, Instant, sleep};
+use tokio::time::{Duration, Instant, sleep_until};
 
 /// How much longer than some work took a rest after it is; how long at most, once and in all.
 pub(super) const REST: u32 = 3;
@@ -28,7 +28,7 @@ impl Rests {
     pub(super) async fn rest_after(&self, begun: Instant) {
         let pause = self.take(begun.elapsed());
         if !pause.is_zero() {
-            sleep(pause).await;
+            sleep_until(Instant::now() + pause).await;
         }
     }
 
