@@ -15,6 +15,7 @@ mod link_cap;
 mod manifest;
 mod medium_blob;
 mod memory;
+mod mirror_peers;
 mod mirror_retag;
 mod mixed;
 mod pages;
@@ -52,7 +53,7 @@ pub(crate) struct Row {
 }
 
 /// All of them, in the order of the report.
-pub(crate) const ROWS: [Row; 31] = [
+pub(crate) const ROWS: [Row; 32] = [
     manifest::ROW,
     small_blob::ROW,
     medium_blob::ROW,
@@ -84,4 +85,5 @@ pub(crate) const ROWS: [Row; 31] = [
     region_pull::ROW,
     lag_gauge::ROW,
     link_cap::ROW,
+    mirror_peers::ROW,
 ];

@@ -42,7 +42,7 @@ fn run(bench: &Bench) -> Running<'_> {
             let mut longest = [0.0_f64; 2];
             for (longest, place) in longest.iter_mut().zip([regions.mirror.address, regions.far()]) {
                 for _ in 0..bench.settings.scaled(PULLS, 2) {
-                    *longest = longest.max(pull(place, &image).await?);
+                    *longest = longest.max(pull(place, REPOSITORY, "v1", &image).await?);
                 }
             }
             near.sample(System::Roadstead, longest[0]);
@@ -54,14 +54,14 @@ fn run(bench: &Bench) -> Running<'_> {
 }
 
 /// Seconds that a pull takes, as containerd pulls: three blobs at once.
-async fn pull(place: SocketAddr, image: &Image) -> Result<f64> {
+pub(super) async fn pull(place: SocketAddr, repository: &str, tag: &str, image: &Image) -> Result<f64> {
     let began = Instant::now();
     let mut first = Connection::open(place, Reading::Dropping).await?;
-    first.exchange(&Request::get(&format!("/v2/{REPOSITORY}/manifests/v1"))).await?;
+    first.exchange(&Request::get(&format!("/v2/{repository}/manifests/{tag}"))).await?;
     let requests: Vec<Request> = image
         .blobs()
         .iter()
-        .map(|blob| Request::get(&format!("/v2/{REPOSITORY}/blobs/{}", blob.digest())).expecting(blob.length()))
+        .map(|blob| Request::get(&format!("/v2/{repository}/blobs/{}", blob.digest())).expecting(blob.length()))
         .collect();
     let mut running = tokio::task::JoinSet::new();
     for connection in 0..3 {

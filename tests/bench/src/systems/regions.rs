@@ -78,6 +78,14 @@ impl Regions {
         Ok(regions)
     }
 
+    /// Starts a distribution, and another one that is its pull-through cache.
+    pub(crate) async fn start_distribution(registries: &Registries, link: Link) -> Result<Self> {
+        let home = registries.start(System::Distribution, Storage::Filesystem).await?;
+        let (carrier, wan) = carried(home.address, link).await?;
+        let mirror = registries.start_cache(&wan.endpoint()).await?;
+        Ok(Self { mirror, home, wan, carrier: Some(carrier) })
+    }
+
     /// Where home is from the mirror's side of the link.
     pub(crate) const fn far(&self) -> SocketAddr {
         self.wan.address()

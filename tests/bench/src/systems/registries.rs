@@ -107,6 +107,22 @@ impl Registries {
         Server::ready(System::Roadstead, address, process, folder, "/readyz").await
     }
 
+    /// Starts a distribution that is a pull-through cache of the one at `upstream`, and returns once it serves.
+    pub(super) async fn start_cache(&self, upstream: &str) -> Result<Server> {
+        let path = self.binary(System::Distribution)?;
+        let (folder, address) = (self.folder()?, free_address()?);
+        let place = Place { folder: &folder, address: address.to_string() };
+        let mut command = distribution(path, &place, Storage::Filesystem, Some(upstream))?;
+        command.current_dir(folder.path());
+        let process = Process::start("distribution", command, folder.path())?;
+        Server::ready(System::Distribution, address, process, folder, "/v2/").await
+    }
+
+    fn binary(&self, system: System) -> Result<&Path> {
+        let path = self.present.iter().find(|(present, _)| *present == system).map(|(_, path)| path.as_path());
+        path.with_context(|| format!("{} is no registry that is here", system.name()))
+    }
+
     async fn launch(&self, system: System, storage: Storage<'_>, slowed: Option<SlowFsync>) -> Result<Server> {
         self.launch_on(system, storage, slowed, self.folder()?).await
     }
@@ -118,13 +134,12 @@ impl Registries {
         slowed: Option<SlowFsync>,
         folder: TempDir,
     ) -> Result<Server> {
-        let path = self.present.iter().find(|(present, _)| *present == system).map(|(_, path)| path);
-        let path = path.with_context(|| format!("{} is no registry that is here", system.name()))?;
+        let path = self.binary(system)?;
         let address = free_address()?;
         let place = Place { folder: &folder, address: address.to_string() };
         let (name, mut command, ready) = match system {
             System::Roadstead => ("roadstead", roadstead(path, &place, storage), "/readyz"),
-            System::Distribution => ("distribution", distribution(path, &place, storage)?, "/v2/"),
+            System::Distribution => ("distribution", distribution(path, &place, storage, None)?, "/v2/"),
             System::Zot => ("zot", zot(path, &place)?, "/v2/"),
             System::Angos => ("angos", angos(path, &place)?, "/readyz"),
             System::Trow => ("trow", trow(path, &place), "/v2/"),
@@ -188,8 +203,9 @@ fn roadstead(path: &Path, place: &Place<'_>, storage: Storage<'_>) -> Command {
     command
 }
 
-/// As its published image is configured (descriptor cache in memory, no traces), with deletion enabled.
-fn distribution(path: &Path, place: &Place<'_>, storage: Storage<'_>) -> Result<Command> {
+/// As its published image is configured (descriptor cache in memory, no traces), with deletion enabled; a pull-through cache
+/// of `upstream`, if there is one.
+fn distribution(path: &Path, place: &Place<'_>, storage: Storage<'_>, upstream: Option<&str>) -> Result<Command> {
     let driver = match storage {
         Storage::Filesystem => format!("  filesystem:\n    rootdirectory: {}\n", place.data()),
         Storage::Bucket(minio) => format!(
@@ -202,9 +218,10 @@ fn distribution(path: &Path, place: &Place<'_>, storage: Storage<'_>) -> Result<
             Minio::SECRET_KEY
         ),
     };
+    let proxy = upstream.map(|upstream| format!("proxy:\n  remoteurl: {upstream}\n")).unwrap_or_default();
     let configuration = format!(
         "version: 0.1\nlog:\n  fields:\n    service: registry\nstorage:\n  cache:\n    blobdescriptor: inmemory\n  delete:\n    \
-         enabled: true\n{driver}http:\n  addr: {}\n  secret: of-the-benchmark\n",
+         enabled: true\n{driver}http:\n  addr: {}\n  secret: of-the-benchmark\n{proxy}",
         place.address
     );
     let mut command = Command::new(path);
