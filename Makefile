@@ -62,6 +62,18 @@ crash: toolchain ## Kill a registry, and replicas of one, 100 times under load a
 	$(BUILD)
 	ROADSTEAD_CRASH_ROUNDS=100 cargo test --locked --workspace --test it -- --include-ignored --test-threads=1 --nocapture crash ledger
 
+.PHONY: clients
+clients: toolchain ## Run the tests with real clients, that of a Docker engine with the containerd image store included
+	tests/tools/install test clients
+	$(BUILD)
+	cargo test --locked --workspace --test it -- --include-ignored --test-threads=$(TEST_THREADS) clients
+
+.PHONY: pulls
+pulls: toolchain ## Pull 10,000 times at a mirror while links are cut and replicas of home and mirror are killed
+	tests/tools/install test
+	$(BUILD)
+	ROADSTEAD_PULLS=10000 cargo test --locked --workspace --test it -- --test-threads=1 --nocapture no_pull_fails
+
 .PHONY: simulation
 simulation: toolchain ## Run so many simulated clusters, each from its seed (ROADSTEAD_SEEDS=...; tests/simulation)
 	$(BUILD)

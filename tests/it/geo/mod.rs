@@ -9,11 +9,13 @@ mod one_remote;
 mod outages;
 mod promotion;
 mod pulls;
+mod pulls_under_failure;
 mod relays;
 mod transfers;
 mod writes;
 mod writes_under_failure;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -100,7 +102,7 @@ impl Regions {
 }
 
 /// A setup that follows `home` at `url`.
-async fn mirror_of(home: &Roadstead, url: &str, mirror: Setup) -> Setup {
+pub(crate) async fn mirror_of(home: &Roadstead, url: &str, mirror: Setup) -> Setup {
     following(home, "mirror token test", url, mirror).await
 }
 
@@ -118,7 +120,12 @@ async fn following(home: &Roadstead, mint: &str, url: &str, mirror: Setup) -> Se
 
 /// A mirror of three replicas that have heard of home, with a token that is `mint`ed there, and the link between them.
 async fn mirror_of_three(home: &Roadstead, mint: &str) -> (Wan, Cluster, TempDir) {
-    let wan = Wan::to(home.address(), Link::SHORT).await.expect("a port");
+    mirror_of_three_behind(home.address(), home, mint).await
+}
+
+/// The same of a home of several replicas, which are reached at `front`.
+async fn mirror_of_three_behind(front: SocketAddr, home: &Roadstead, mint: &str) -> (Wan, Cluster, TempDir) {
+    let wan = Wan::to(front, Link::SHORT).await.expect("a port");
     let token = home.command(mint).succeeds().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("token");
@@ -174,7 +181,7 @@ async fn newest(registry: &Roadstead) -> u64 {
 }
 
 /// Waits until a tag at the mirror points at these bytes.
-async fn until_tag(client: &Client, repository: &str, tag: &str, manifest: &[u8]) {
+pub(crate) async fn until_tag(client: &Client, repository: &str, tag: &str, manifest: &[u8]) {
     until("the tag has moved", PATIENCE, async || {
         let reply = client.manifest(repository, tag).await;
         (reply.status == 200 && reply.body == manifest).then_some(())

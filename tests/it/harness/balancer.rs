@@ -29,6 +29,11 @@ impl Balancer {
         Self { address, _tasks: tasks }
     }
 
+    /// Where it takes connections.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `http://127.0.0.1:PORT`.
     pub(crate) fn base(&self) -> String {
         format!("http://{}", self.address)

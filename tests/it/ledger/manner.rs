@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 /// Why a request did not do what it was for.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// There was no whole answer.
     Broken { since: Instant, timed_out: bool, why: String },
     /// Another answer than it wanted.
@@ -49,7 +49,7 @@ impl fmt::Display for Trouble {
 
 /// A kind of client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Manner {
+pub(crate) enum Manner {
     Docker,
     BuildKit,
     Skopeo,
@@ -58,7 +58,7 @@ pub(super) enum Manner {
 
 /// What may be tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(crate) enum Piece {
     Layer,
     Config,
     Manifest,
@@ -66,10 +66,10 @@ pub(super) enum Piece {
 }
 
 impl Manner {
-    pub(super) const ALL: [Self; 4] = [Self::Docker, Self::BuildKit, Self::Skopeo, Self::Resuming];
+    pub(crate) const ALL: [Self; 4] = [Self::Docker, Self::BuildKit, Self::Skopeo, Self::Resuming];
 
     /// The pauses before it tries such a piece again; none where it does not.
-    pub(super) fn pauses(self, piece: Piece) -> &'static [Duration] {
+    pub(crate) fn pauses(self, piece: Piece) -> &'static [Duration] {
         const fn seconds(seconds: u64) -> Duration {
             Duration::from_secs(seconds)
         }
@@ -86,7 +86,7 @@ impl Manner {
     }
 
     /// Whether it tries again after such trouble.
-    pub(super) fn goes_on_after(self, trouble: &Trouble) -> bool {
+    pub(crate) fn goes_on_after(self, trouble: &Trouble) -> bool {
         match trouble {
             Trouble::Broken { timed_out, .. } => !timed_out,
             Trouble::Wrong(_) => false,

@@ -26,8 +26,9 @@ use tokio::time::timeout;
 
 use crate::harness::{Balancer, Client, Cluster, Roadstead, S3, S3Kind, Setup, alone};
 use book::{Book, Deed};
-use manner::Manner;
+pub(crate) use manner::{Manner, Piece, Trouble};
 use puller::Puller;
+pub(crate) use puller::broken;
 use pusher::Pusher;
 
 /// One of each kind on average; a full run has a hundred.

@@ -120,7 +120,7 @@ impl Puller {
 }
 
 /// What a request came to that had no whole answer.
-pub(super) fn broken(since: Instant, error: &reqwest::Error) -> Trouble {
+pub(crate) fn broken(since: Instant, error: &reqwest::Error) -> Trouble {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
