@@ -43,6 +43,21 @@ pub(crate) enum Capability {
     Resolve,
 }
 
+impl Host {
+    /// The URL of what is asked behind all mirrors.
+    pub(crate) fn behind(&self) -> String {
+        self.fallback.clone().unwrap_or_else(|| format!("https://{}", self.name))
+    }
+}
+
+impl Mirror {
+    /// Who vouches for its certificate, in PEM.
+    pub(crate) fn authority(&self) -> Result<Option<Vec<u8>>> {
+        let Some(file) = &self.authority else { return Ok(None) };
+        std::fs::read(file).map(Some).with_context(|| format!("{} cannot be read", file.display()))
+    }
+}
+
 impl Settings {
     /// Reads and checks a file.
     pub(crate) fn read(file: &Path) -> Result<Self> {

@@ -144,3 +144,21 @@ async fn the_node_mirror_is_given_what_it_reads() {
         }]})
     );
 }
+
+#[tokio::test]
+async fn the_node_mirror_sees_the_folders_of_the_runtimes_that_are_named() {
+    let chart = "roadstead-node-mirror";
+    for (settings, expected) in [
+        (&[][..], [true, false]),
+        (&["containersDir=/etc/containers"], [true, true]),
+        (&["containersDir=/etc/containers", "containerdDir="], [false, true]),
+    ] {
+        let rendered = rendered(chart, settings).await;
+        let flags = ["--hosts-dir=/host/containerd/certs.d", "--containers-dir=/host/containers"];
+        let folders = ["path: /etc/containerd/certs.d", "path: /etc/containers/registries.conf.d"];
+        for named in [flags, folders] {
+            assert_eq!(named.map(|text| rendered.contains(text)), expected, "{settings:?}");
+        }
+    }
+    refusal(chart, &[least(chart), &["containerdDir="]].concat()).await;
+}

@@ -2,7 +2,10 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Mutex;
 
-use crate::harness::{Layout, Roadstead, S3, S3Kind, Setup, Tool, Workbench, alone, random_bytes, script, sha256};
+use super::nearest::{HOST, IMAGE, REPOSITORY, Regions};
+use crate::harness::{
+    Layout, NodeMirror, Roadstead, S3, S3Kind, Setup, Tool, Workbench, alone, random_bytes, script, sha256,
+};
 
 /// A Docker engine: one for all tests that want it at a time, ended when the last of them is done.
 pub(crate) struct Engine {
@@ -22,11 +25,20 @@ impl Engine {
         engine
     }
 
-    async fn start() -> Self {
+    /// A newer one, which keeps images in containerd.
+    async fn with_containerd_store() -> Self {
+        Self::begin(script("docker-engine").env("ENGINE", "containerd-store")).await
+    }
+
+    async fn begin(script: Tool) -> Self {
         let bench = Workbench::new();
-        let printed = script("docker-engine").arg("start").arg(bench.file("state")).succeeds().await;
+        let printed = script.arg("start").arg(bench.file("state")).succeeds().await;
         let host = printed.trim().strip_prefix("DOCKER_HOST=").expect("the engine's address").to_owned();
-        let engine = Self { bench, host };
+        Self { bench, host }
+    }
+
+    async fn start() -> Self {
+        let engine = Self::begin(script("docker-engine")).await;
         let image = Layout::busybox().await;
         let archive =
             format!("--insecure-policy copy oci:{}:latest docker-archive:image.tar:my-image:latest", image.path());
@@ -114,4 +126,37 @@ async fn docker_logs_in_with_the_right_password_only() {
 
     docker(&format!("logout {host}")).succeeds().await;
     docker(&format!("pull {host}/my-image")).fails().await;
+}
+
+/// Engines from 28 on that keep images in containerd read what containerd reads, for every host.
+#[tokio::test]
+#[ignore = "runs in make clients"]
+async fn claim_18_docker_with_the_containerd_store_pulls_as_the_node_mirror_tells_it() {
+    let _alone = alone().await;
+    let mut regions = Regions::start().await;
+    let (engine, user) = (Engine::with_containerd_store().await, Workbench::new());
+    let folder = engine.bench.path().join("state/etc/certs.d");
+    let bases = [regions.mirror.base().to_owned(), regions.home.base().to_owned()];
+    let endpoints = [bases[0].as_str(), bases[1].as_str()];
+    let authority = Some(regions.certificates.authority());
+    let mut nodes = NodeMirror::start(HOST, &endpoints, authority, "--hosts-dir", &folder);
+    nodes.until_told(&folder.join(HOST).join("hosts.toml"), &endpoints, &[]).await;
+    let docker = |arguments: &str| engine.docker(arguments, &user);
+    let payload = sha256(&random_bytes(24, 24 << 20));
+    // From the mirror, though home is there; then from home.
+    for is_mirror_there in [true, false] {
+        if !is_mirror_there {
+            regions.mirror.kill();
+        }
+        let resolved_at_home = || regions.home.log().matches(&format!("HEAD /v2/{REPOSITORY}/manifests/")).count();
+        let before = resolved_at_home();
+        docker(&format!("pull {IMAGE}")).succeeds().await;
+        // Debian's runc is older than what this engine runs containers by, so none is run.
+        let container = docker(&format!("create {IMAGE}")).succeeds().await;
+        docker(&format!("cp {}:/payload payload", container.trim())).succeeds().await;
+        assert_eq!(sha256(&user.read("payload")), payload, "the content of the largest layer");
+        docker(&format!("rm {}", container.trim())).succeeds().await;
+        assert_eq!(resolved_at_home() == before, is_mirror_there, "{}", regions.home.log());
+        docker(&format!("rmi {IMAGE}")).succeeds().await;
+    }
 }

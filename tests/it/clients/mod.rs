@@ -4,6 +4,7 @@ pub(crate) mod containerd;
 mod crane;
 pub(crate) mod docker;
 mod helm;
+mod nearest;
 mod oras;
 mod podman;
 mod skopeo;

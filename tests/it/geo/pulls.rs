@@ -1,5 +1,6 @@
 //! What is pushed at home is pulled at the mirror (P8, P10).
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{PATIENCE, Regions, Signature, mirror_of, newest, status, until_tag};
@@ -36,6 +37,39 @@ async fn p8_what_is_pushed_at_home_is_pulled_at_the_mirror_byte_for_byte() {
     // What is here needs no home.
     regions.cut().await;
     mirror.pull_image("team/app", "v1", &image).await;
+}
+
+/// What clients do that fetch a layer by several requests: containerd asks for a range of manifests too.
+#[tokio::test]
+async fn claim_18_parallel_ranges_are_exact_while_a_blob_is_on_its_way_and_a_range_of_a_manifest_is_answered() {
+    let regions = Regions::start(Link::SHORT).await;
+    let (home, mirror) = (regions.home.client(), regions.mirror.client());
+    let image = Image::random(1, &[24 * MIB]);
+    // It takes two seconds to come.
+    regions.wan.change(Link::new(20, 12 << 20));
+    home.push_image("team/app", "v1", &image).await;
+    for reference in ["v1", &image.digest()] {
+        let target = format!("/v2/team/app/manifests/{reference}");
+        let reply = mirror.get(&target).header("range", "bytes=0-").send().await;
+        assert!(matches!(reply.status, 200 | 206) && reply.body == image.manifest, "{reply:?}");
+        let reply = mirror.get(&target).header("range", "bytes=10-19").send().await;
+        let expected = if reply.status == 206 { image.manifest.slice(10..20) } else { image.manifest.clone() };
+        assert!(matches!(reply.status, 200 | 206) && reply.body == expected, "{reply:?}");
+    }
+    let (layer, target) = (&image.layers[0], format!("/v2/team/app/blobs/{}", sha256(&image.layers[0])));
+    let piece = 4 * MIB;
+    for _while_it_comes_and_after in 0..2 {
+        let asked = (0..6).map(async |number| {
+            let (first, end) = (number * piece, ((number + 1) * piece).min(layer.len()));
+            let range = format!("bytes={first}-{}", end - 1);
+            let reply = mirror.get(&target).header("range", &range).send().await.status(206);
+            assert!(reply.body == layer.slice(first..end), "{range}");
+            let told = format!("bytes {first}-{}/{}", end - 1, layer.len());
+            assert_eq!(reply.header("content-range"), Some(told.as_str()));
+        });
+        join_all(asked).await;
+        regions.until_level().await;
+    }
 }
 
 #[tokio::test]

@@ -196,19 +196,16 @@ pub(crate) fn roadstead() -> std::process::Command {
     tools::command(&binary())
 }
 
-/// The binary, built beforehand from the same sources: a test can name no binary of another crate.
 fn binary() -> PathBuf {
-    if let Some(named) = std::env::var_os("ROADSTEAD_BIN") {
-        return named.into();
-    }
-    // target/<profile>/deps/it-<hash> -> target/<profile>/roadstead
+    std::env::var_os("ROADSTEAD_BIN").map_or_else(|| built("roadstead"), PathBuf::from)
+}
+
+/// A program of ours, built beforehand from the same sources: a test can name no binary of another crate.
+pub(super) fn built(name: &str) -> PathBuf {
+    // target/<profile>/deps/it-<hash> -> target/<profile>/<name>
     let test = std::env::current_exe().expect("a test knows its own path");
-    let beside = test.parent().and_then(Path::parent).expect("it is in target/<profile>/deps").join("roadstead");
-    assert!(
-        beside.is_file(),
-        "{} is not there: run `cargo build -p roadstead-server`, or name a binary in ROADSTEAD_BIN",
-        beside.display()
-    );
+    let beside = test.parent().and_then(Path::parent).expect("it is in target/<profile>/deps").join(name);
+    assert!(beside.is_file(), "{} is not there: run `cargo build --workspace --all-targets`", beside.display());
     beside
 }
 
