@@ -1,5 +1,10 @@
 //! Home is lost, the mirror is lost, the link is lost (P6, P8).
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
 use super::transfers::damaged_while_cut_off;
 use super::{PATIENCE, Regions, mirror_of_three, newest, status, until_tag};
 use crate::harness::{Image, Link, Setup, sha256, until};
@@ -179,4 +184,41 @@ async fn a_mirror_that_is_dismissed_is_told_nothing_more_though_its_connections_
     regions.home.client().push_image("team/app", "latest", &second).await;
     regions.mirror.client().pull_image("team/app", "latest", &first).await;
     assert_eq!(regions.lag().await["received_sequence"], before);
+}
+
+/// What containerd waits for the head of an answer before it goes on to the next endpoint. A mirror gives home a third of it.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// From the moment on at which nothing comes from home any more, before the mirror knows, whoever asks is answered.
+#[tokio::test]
+async fn claim_17_the_head_of_an_answer_comes_within_a_bound_while_home_says_nothing() {
+    let regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(1, &[24 << 20]);
+    regions.wan.change(Link::new(20, 1 << 20));
+    regions.home.client().push_image("team/app", "v1", &image).await;
+    let mirror = regions.mirror.client();
+    until_tag(&mirror, "team/app", "v1", &image.manifest).await;
+    regions.wan.cut();
+    let (layer, unknown) = (sha256(&image.layers[0]), sha256(b"never pushed"));
+    let targets = [
+        "manifests/never".to_owned(),
+        format!("manifests/{unknown}"),
+        format!("blobs/{unknown}"),
+        "manifests/v1".to_owned(),
+        format!("blobs/{layer}"),
+    ];
+    let asked = targets.iter().map(async |target| {
+        let url = format!("{}/v2/team/app/{target}", mirror.base());
+        let answer = timeout(HEAD, mirror.http().get(url).send()).await;
+        let answer = answer.unwrap_or_else(|_| panic!("{target}: nothing within {HEAD:?}")).expect("a head");
+        answer.status().as_u16()
+    });
+    let [never, by_digest, no_blob, announced, on_its_way] =
+        join_all(asked).await.try_into().expect("an answer to each question");
+    for status in [never, by_digest, no_blob] {
+        assert!(matches!(status, 404 | 503), "what nobody has heard of is answered {status}");
+    }
+    for status in [announced, on_its_way] {
+        assert!(matches!(status, 200 | 503), "what home has is answered {status}");
+    }
 }
