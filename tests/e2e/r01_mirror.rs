@@ -46,6 +46,9 @@ async fn run() -> Result<()> {
     .await?;
     watch.lap("kubectl get reg shows its lag, and home's status that it is in sync");
 
+    less_is_said(&world, &home, &mirror).await?;
+    watch.lap("what is said of it in its entry, and taken away there again, is taken away at the mirror");
+
     push_tools(&world, &home, "team/app:1").await?;
     let nodes = NodeMirror::install(&world, &mirror, HOST, None).await?;
     pull_on_every_node(&world, &home, HOST, "team/app:1").await?;
@@ -70,6 +73,32 @@ async fn run() -> Result<()> {
     nodes.uninstall().await?;
     nodes.remove().await?;
     world.remove_namespace("r01").await
+}
+
+/// Says more of the mirror in its entry, and then no more. What the operator has made of it is its alone, so that it goes.
+async fn less_is_said(world: &World, home: &Registry<'_>, mirror: &Registry<'_>) -> Result<()> {
+    let entry = with_mirror(home)["spec"]["mirrors"][0].clone();
+    let expose = json!({"service": {"annotations": {"example.test/from": "its-entry"}}});
+    let mut more = entry.clone();
+    more["expose"] = expose.clone();
+    let service = format!("/api/v1/namespaces/{}/services/{}", mirror.namespace, mirror.name);
+    for (entry, expected) in [(more, &expose["service"]["annotations"]), (entry, &Value::Null)] {
+        home.change(json!({"mirrors": [entry]})).await?;
+        until(&format!("the mirror has the annotations {expected}"), PATIENCE, async || {
+            let said = &mirror.status().await?.0["spec"]["expose"]["service"]["annotations"];
+            ensure!(said == expected, "its Registry says {said}");
+            let made = &world.cluster.api().get(&service).await?["metadata"]["annotations"]["example.test/from"];
+            ensure!(*made == expected["example.test/from"], "its Service has {made}");
+            Ok(())
+        })
+        .await?;
+    }
+    let secret = format!("/api/v1/namespaces/{}/secrets/{}-join-near", home.namespace, home.name);
+    let secret = world.cluster.api().get(&secret).await?;
+    let writes = secret["metadata"]["managedFields"].as_array().context("the API server says who has written what")?;
+    let other = writes.iter().find(|write| write["operation"] != "Apply" && write["fieldsV1"]["f:data"].is_object());
+    ensure!(other.is_none(), "what is in the join Secret cannot be taken away by an apply: {other:?}");
+    Ok(())
 }
 
 /// A home of one replica, with a mirror of one.

@@ -121,6 +121,48 @@ fn host(url: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::is_within;
+    use crate::build::golden;
+
+    /// What is no longer wanted is not in an object that is to be; without a mark, it would be no difference.
+    #[test]
+    fn what_is_taken_away_from_an_entry_is_taken_away_from_its_mirror() {
+        let entry = json!({
+            "name": "us", "region": "us-east", "replicas": 5,
+            "storage": { "s3": {
+                "bucket": "images-us", "region": "us-east-1", "endpoint": "https://s3.example.com", "forcePathStyle": true,
+                "credentialsSecretRef": { "name": "bucket-us" },
+            } },
+            "placement": { "nodeSelector": { "region": "us-east" }, "tolerations": [{ "key": "far", "operator": "Exists" }] },
+            "expose": { "service": { "type": "LoadBalancer", "annotations": { "example.com/internal": "true" } } },
+            "backup": { "interval": "12h", "retention": "48h" },
+        });
+        let mirror_of = |entry: &Value| {
+            let entry: Mirror = serde_json::from_value(entry.clone()).unwrap();
+            mirror(&golden::wish(), &entry).value
+        };
+        let whole = mirror_of(&entry);
+        for path in [
+            "/region",
+            "/replicas",
+            "/storage/s3/endpoint",
+            "/storage/s3/forcePathStyle",
+            "/storage/s3/credentialsSecretRef",
+            "/placement",
+            "/placement/nodeSelector",
+            "/placement/tolerations",
+            "/expose",
+            "/expose/service/annotations",
+            "/backup",
+        ] {
+            let (parent, field) = path.rsplit_once('/').unwrap();
+            let mut less = entry.clone();
+            let taken = less.pointer_mut(parent).and_then(Value::as_object_mut).unwrap().remove(field);
+            assert!(taken.is_some(), "{path}");
+            let less = mirror_of(&less);
+            assert!(is_within(&less, &less) && !is_within(&less, &whole), "without {path} nothing is written");
+        }
+    }
 
     #[test]
     fn the_host_of_an_endpoint() {

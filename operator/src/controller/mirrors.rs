@@ -1,7 +1,7 @@
 //! What a home does for its mirrors: a token and a join Secret for each, and the Registry of those of this cluster.
 //!
 //! ```text
-//!  an entry --no Secret yet: mint--> token --create-only--> join Secret --unless remote--> Registry, owned by nobody
+//!  an entry --no Secret yet: mint--> token --> join Secret --unless remote--> Registry, owned by nobody
 //! ```
 //!
 //! A token is told once. Whoever is killed before it is in the Secret mints another one, and that one counts; whoever
@@ -146,7 +146,9 @@ impl Homeland<'_> {
         if present.is_some() {
             self.objects.apply_over(&wanted, present).await?;
         } else {
-            self.objects.create(&wanted).await?;
+            // Not created, as what is made once is: the API server would keep keys that are not wanted any more, such as the
+            // CA of before.
+            self.objects.write(&wanted).await?;
             let note = format!("the Secret {secret} lets the mirror {} follow", mirror.name);
             self.context.tell(self.registry, Weight::Normal, "MirrorAdmitted", note).await;
         }
