@@ -1,4 +1,4 @@
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use roadstead_cluster::{Bucket, Refusal};
 use serde_json::{Value, json};
 
@@ -40,9 +40,6 @@ fn wrong_specs() -> Vec<(Value, &'static str)> {
         (s3("prefix", json!("/begins-with-a-slash")), "spec.storage.s3.prefix"),
         (s3("prefix", json!("has blanks")), "spec.storage.s3.prefix"),
         (s3("prefix", json!("x".repeat(257))), "spec.storage.s3.prefix"),
-        (s3("endpoint", json!("minio:9000")), "spec.storage.s3.endpoint"),
-        (s3("endpoint", json!("ftp://minio")), "spec.storage.s3.endpoint"),
-        (s3("endpoint", json!("http://")), "spec.storage.s3.endpoint"),
         (s3("credentialsSecretRef", json!({"name": null})), "spec.storage.s3.credentialsSecretRef.name"),
         (s3("credentialsSecretRef", json!({"name": ""})), "spec.storage.s3.credentialsSecretRef.name"),
         (s3("credentialsSecretRef", json!({"name": "Not_A_Name"})), "spec.storage.s3.credentialsSecretRef.name"),
@@ -80,10 +77,22 @@ fn wrong_specs() -> Vec<(Value, &'static str)> {
         (json!({"region": "x".repeat(64)}), "spec.region"),
     ]
     .into_iter()
+    .chain(wrong_endpoints())
     .chain(wrong_times())
     .chain(wrong_upstreams())
     .chain(wrong_mirrors())
     .collect()
+}
+
+fn wrong_endpoints() -> Vec<(Value, &'static str)> {
+    let s3 = |field: &str, value: Value| json!({"storage": {"s3": {field: value}}});
+    vec![
+        (s3("endpoint", json!("minio:9000")), "spec.storage.s3.endpoint"),
+        (s3("endpoint", json!("ftp://minio")), "spec.storage.s3.endpoint"),
+        (s3("endpoint", json!("http://")), "spec.storage.s3.endpoint"),
+        (s3("endpoint", json!("http://:9000")), "`endpoint` must be a URL"),
+        (s3("endpoint", json!("http://minio:9000/?region=us")), "`endpoint` must be a URL"),
+    ]
 }
 
 fn wrong_times() -> Vec<(Value, &'static str)> {
@@ -113,9 +122,44 @@ fn wrong_upstreams() -> Vec<(Value, &'static str)> {
         (upstream(json!({"caConfigMapRef": {"name": "No"}})), "spec.upstream.caConfigMapRef.name"),
         (upstream(json!({"rate": "50"})), "spec.upstream.rate"),
         (upstream(json!({"rate": "0Mi"})), "spec.upstream.rate"),
+        (upstream(json!({"rate": "1025Gi"})), "`rate` must be at most"),
+        (upstream(json!({"endpoint": "https://:5000"})), "`endpoint` must be a URL"),
+        (upstream(json!({"filters": ["team/app:v1:v2"]})), "spec.upstream.filters[0]"),
+        (upstream(json!({"filters": ["team/**", "t".repeat(257)]})), "`filters` must have at most"),
+        (upstream(json!({"filters": [format!("team/app:{}", "v".repeat(257))]})), "`filters` must have at most"),
+        (upstream(json!({"filters": vec!["team/**"; 65]})), "spec.upstream.filters"),
+        (upstream(json!({"platforms": ["linux"]})), "spec.upstream.platforms[0]"),
+        (upstream(json!({"platforms": [format!("linux/{}", "a".repeat(33))]})), "`platforms` must have at most"),
+        (upstream(json!({"windows": ["weekend"]})), "spec.upstream.windows[0]"),
+        (upstream(json!({"windows": ["22:00-06:00", "29:00-30:00"]})), "spec.upstream.windows[1]"),
+        (upstream(json!({"windows": ["22:00-25:00"]})), "`windows` must begin"),
+        (upstream(json!({"windows": ["24:00-06:00"]})), "`windows` must begin"),
+        (upstream(json!({"windows": ["mon-fri 22:00-00:00"]})), "`windows` must begin"),
+        (upstream(json!({"windows": ["mon 06:30-06:30"]})), "at the same minute"),
         (json!({"topology": {"primary": "eu"}}), "`region` must be set with `topology`"),
         (json!({"region": "eu", "topology": {"primary": "EU"}}), "spec.topology.primary"),
         (json!({"region": "eu", "topology": {"primary": "eu", "epoch": 0}}), "spec.topology.epoch"),
+    ]
+}
+
+/// What is just allowed: the registry takes it.
+fn right_upstreams() -> Vec<Value> {
+    let upstream = |more: Value| {
+        let mut upstream = json!({"credentialsSecretRef": {"name": "join"}});
+        merge(&mut upstream, &more);
+        json!({"region": "us", "upstream": upstream})
+    };
+    let longest = format!("{}:{}", "t".repeat(256), "v".repeat(256));
+    let widest = ["linux", "a", "v"].map(|part| part.repeat(32).chars().take(32).collect::<String>()).join("/");
+    vec![
+        upstream(json!({"endpoint": "https://[fd00::7]:5000/", "rate": "1024Gi"})),
+        upstream(json!({"endpoint": "https://home.example", "rate": "1Ki"})),
+        upstream(json!({"filters": [longest, "team/*", "**:v*"], "platforms": [widest, "linux/amd64"]})),
+        upstream(json!({"windows": ["00:00-24:00", "23:59-00:01", "sat-mon 20:00-06:30", "fri 00:01-24:00"]})),
+        upstream(
+            json!({"filters": vec!["team/**"; 64], "platforms": vec!["linux/amd64"; 64], "windows": vec!["22:00-06:00"; 64]}),
+        ),
+        json!({"storage": {"s3": {"endpoint": "https://minio.example.com:9000/s3/"}}}),
     ]
 }
 
@@ -214,7 +258,20 @@ async fn run() -> Result<()> {
     ));
     ensure!(problems.is_empty(), "{}", problems.join("\n"));
 
-    // What may be said once may not be taken back.
+    for patch in right_upstreams() {
+        let mut object = registry.eight_lines();
+        merge(&mut object["spec"], &patch);
+        api.create(&format!("{list}&dryRun=All"), &object).await.with_context(|| format!("{patch} is taken"))?;
+    }
+    watch.lap("what is just allowed is taken");
+
+    nothing_for_ever_changes(&registry).await?;
+    watch.lap("5 changes of what is for ever refused");
+    world.remove_namespace("b02").await
+}
+
+/// What may be said once may not be taken back.
+async fn nothing_for_ever_changes(registry: &Registry<'_>) -> Result<()> {
     let mut paused = registry.eight_lines();
     paused["spec"]["paused"] = json!(true);
     registry.apply(&paused).await?;
@@ -232,8 +289,7 @@ async fn run() -> Result<()> {
         let Err(error) = registry.change(change.clone()).await else { anyhow::bail!("{change} was taken") };
         ensure!(format!("{error:#}").contains(names), "{change}: {error:#}");
     }
-    watch.lap("4 changes of what is for ever refused");
-    world.remove_namespace("b02").await
+    Ok(())
 }
 
 /// A merge patch (RFC 7396).

@@ -9,7 +9,8 @@ use crate::harness::repository_root;
 const IMPORTS: [(&str, &[&str]); 15] = [
     // It stands in the place of another's crate, by `[patch]`, and is named by openraft alone.
     ("base2histogram", &[]),
-    ("roadstead-crds", &[]),
+    // For its tests alone: what is admitted is what the registry takes.
+    ("roadstead-crds", &["roadstead-geo"]),
     // It asks replicas over their admin API, and knows no code of theirs.
     ("roadstead-operator", &["roadstead-crds"]),
     ("roadstead-oci", &[]),
