@@ -4,12 +4,16 @@
 //! What is here may be a moment old. So it is for what may be written once too often or a moment late, and not for what decides:
 //! the StatefulSet, pods, volumes, the disruption budget, Secrets and the note of the beginning are asked for. Pods and volumes of
 //! a registry for which there was nothing to do may be a moment old, too, until there is.
+//!
+//! Whoever is woken by a change finds it here: the watch that fills this is the one that wakes. Of two watches of one kind, the
+//! one that wakes may be ahead, and the look that it causes would find nothing to do.
 
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
+use futures_util::stream::{BoxStream, select_all};
+use futures_util::{StreamExt as _, future, stream};
 use kube::api::DynamicObject;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::Event;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client};
 use parking_lot::RwLock;
@@ -25,32 +29,33 @@ const WATCHED: [Kind; 5] = [Kind::ConfigMap, Kind::NetworkPolicy, Kind::Registry
 pub(crate) struct Cache(RwLock<Vec<(Kind, Store<DynamicObject>)>>);
 
 impl Cache {
-    /// Watches what is the operator's in a namespace, or in all; does not end by itself.
+    /// Watches what is the operator's in a namespace, or in all, as long as the changes are taken: each of them is given once
+    /// [`find`](Self::find) knows it.
     pub(crate) fn watch(
         &self,
         client: &Client,
         namespace: Option<&str>,
         ours: &watcher::Config,
-    ) -> BoxFuture<'static, ()> {
-        let watches: Vec<_> = WATCHED
-            .into_iter()
-            .map(|kind| {
-                let resource = kind.resource();
-                let api: Api<DynamicObject> = match namespace {
-                    Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-                    None => Api::all_with(client.clone(), &resource),
-                };
-                let writer = Writer::new(resource);
-                self.0.write().push((kind, writer.as_reader()));
-                // What fails is tried again: until then it is asked for.
-                watcher(api, ours.clone())
-                    .default_backoff()
-                    .modify(|object| object.metadata.managed_fields = None)
-                    .reflect(writer)
-                    .for_each(async |_| {})
-            })
-            .collect();
-        futures_util::future::join_all(watches).map(drop).boxed()
+    ) -> BoxStream<'static, DynamicObject> {
+        let watches = WATCHED.into_iter().map(|kind| {
+            let resource = kind.resource();
+            let api: Api<DynamicObject> = match namespace {
+                Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+                None => Api::all_with(client.clone(), &resource),
+            };
+            let writer = Writer::new(resource);
+            let store = writer.as_reader();
+            self.0.write().push((kind, store.clone()));
+            // What fails is tried again: until then it is asked for.
+            watcher(api, ours.clone())
+                .default_backoff()
+                .modify(|object| object.metadata.managed_fields = None)
+                .reflect(writer)
+                .filter_map(|event| future::ready(event.ok()))
+                .flat_map(move |event| stream::iter(changed(event, &store)))
+                .boxed()
+        });
+        select_all(watches).boxed()
     }
 
     /// An object, if it was told of.
@@ -68,6 +73,16 @@ impl Cache {
         found["apiVersion"] = resource.api_version.into();
         found["kind"] = resource.kind.into();
         Some(found)
+    }
+}
+
+/// What is known since an event, and was not before.
+fn changed(event: Event<DynamicObject>, store: &Store<DynamicObject>) -> Vec<DynamicObject> {
+    match event {
+        Event::Apply(object) | Event::Delete(object) => vec![object],
+        // Nothing of a list is known before its end.
+        Event::Init | Event::InitApply(_) => Vec::new(),
+        Event::InitDone => store.state().iter().map(|object| DynamicObject::clone(object)).collect(),
     }
 }
 
@@ -101,22 +116,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_told_is_found_as_if_it_had_been_asked_for() {
+    async fn what_was_told_is_found_as_if_it_had_been_asked_for_and_before_anybody_is_woken() {
         let (cache, client) = (Cache::default(), Client::new(service_fn(answer), "default"));
-        let watching = cache.watch(&client, None, &watcher::Config::default());
-        let found = async {
-            let mut tick = tokio::time::interval(Duration::from_millis(10));
-            loop {
-                tick.tick().await;
-                if let Some(found) = cache.find(Kind::ConfigMap, "images", "home-ca") {
-                    return found;
-                }
-            }
-        };
-        let found = timeout(Duration::from_secs(30), async {
-            tokio::select! { found = found => Some(found), () = watching => None }
-        });
-        let found = found.await.unwrap().unwrap();
+        let mut changes = cache.watch(&client, None, &watcher::Config::default());
+        assert_eq!(cache.find(Kind::ConfigMap, "images", "home-ca"), None, "nobody was told of it yet");
+        let told = timeout(Duration::from_secs(30), changes.next()).await.unwrap().unwrap();
+        assert_eq!(told.metadata.name.as_deref(), Some("home-ca"));
+        let found = cache.find(Kind::ConfigMap, "images", "home-ca").unwrap();
         let expected = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": { "name": "home-ca", "namespace": "images" }, "data": { "ca.crt": "PEM" },

@@ -1,6 +1,6 @@
 //! What every reconciliation shares.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +8,7 @@ use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ObjectMeta, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource as _};
 use parking_lot::Mutex;
 use roadstead_crds::Registry;
@@ -63,6 +64,8 @@ pub(crate) struct Context {
     instance: String,
     /// By the Registry's uid.
     known: Mutex<HashMap<String, Known>>,
+    /// Those of which no pod has changed since they were looked at last.
+    undisturbed: Mutex<HashSet<ObjectRef<Registry>>>,
 }
 
 /// What is remembered of a registry: nothing that a decision depends on.
@@ -102,7 +105,8 @@ impl Warned {
 
 impl Context {
     pub(crate) fn new(client: Client, image: String, metrics: Arc<Metrics>, writes: Writes, instance: String) -> Self {
-        Self { client, image, metrics, writes, cache: Cache::default(), instance, known: Mutex::default() }
+        let (cache, known, undisturbed) = (Cache::default(), Mutex::default(), Mutex::default());
+        Self { client, image, metrics, writes, cache, instance, known, undisturbed }
     }
 
     /// Tells people, once: what was told last of a registry is not told again. Each Event is one of its own, since what
@@ -175,9 +179,17 @@ impl Context {
         self.with(registry, |known| (known.failures, known.waits) = (0, 0));
     }
 
-    /// Whether there was nothing to do when it was looked at last.
-    pub(super) fn is_settled(&self, registry: &Registry) -> bool {
-        self.with(registry, |known| known.is_settled)
+    /// Begins a look. Tells whether pods and volumes may be looked at as the API server has them at hand: there was nothing to
+    /// do when they were looked at last, and no pod has changed since. What is at hand may be older than the change that woke
+    /// this look, where there are several API servers; and if nothing is seen of it, nobody looks again for long.
+    pub(super) fn begin(&self, registry: &Registry) -> bool {
+        let is_undisturbed = !self.undisturbed.lock().insert(ObjectRef::from_obj(registry));
+        self.with(registry, |known| known.is_settled) && is_undisturbed
+    }
+
+    /// A pod of a registry has changed.
+    pub(super) fn disturb(&self, registry: &ObjectRef<Registry>) {
+        self.undisturbed.lock().remove(registry);
     }
 
     pub(super) fn keep_settled(&self, registry: &Registry, is_settled: bool) {
@@ -199,6 +211,7 @@ impl Context {
     /// A registry is no more.
     pub(super) fn forget(&self, registry: &Registry) {
         self.known.lock().remove(registry.metadata.uid.as_deref().unwrap_or_default());
+        self.undisturbed.lock().remove(&ObjectRef::from_obj(registry));
     }
 
     fn with<T>(&self, registry: &Registry, change: impl FnOnce(&mut Known) -> T) -> T {
@@ -209,7 +222,67 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use tower::service_fn;
+
     use super::*;
+
+    fn context() -> Context {
+        let nobody = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
+        let (client, metrics) = (Client::new(nobody, "images"), Arc::new(Metrics::new().unwrap()));
+        Context::new(client, String::new(), metrics, Writes::default(), String::new())
+    }
+
+    fn registry(uid: &str) -> Registry {
+        let registry = json!({
+            "apiVersion": "roadstead.dev/v1alpha1", "kind": "Registry",
+            "metadata": { "name": "home", "namespace": "images", "uid": uid },
+            "spec": { "storage": { "s3": { "bucket": "images", "region": "eu-central-1" } } },
+        });
+        serde_json::from_value(registry).unwrap()
+    }
+
+    #[tokio::test]
+    async fn pauses_after_failures_grow_for_each_registry_by_itself() {
+        let (context, failing, other) = (context(), registry("1"), registry("2"));
+        let pauses: Vec<u128> = (0..12).map(|_| context.pause_after_failure(&failing).as_millis()).collect();
+        assert_eq!(pauses[..4], [500, 1_000, 2_000, 4_000]);
+        assert_eq!(pauses[9..], [256_000, 300_000, 300_000], "it ends at five minutes");
+        assert_eq!(context.pause_after_failure(&other), FIRST_PAUSE, "the other one has not failed yet");
+        context.went_on(&failing);
+        assert_eq!(context.pause_after_failure(&failing), FIRST_PAUSE, "it was well in between");
+    }
+
+    #[tokio::test]
+    async fn pods_are_looked_at_as_they_are_when_one_has_changed_since_the_last_look_began() {
+        let (context, registry) = (context(), registry("1"));
+        let named = |name: &str| ObjectRef::new(name).within("images");
+        let look = |is_settled: bool| {
+            let at_hand = context.begin(&registry);
+            context.keep_settled(&registry, is_settled);
+            at_hand
+        };
+        assert!(!look(false), "it was never looked at");
+        assert!(!look(true), "there was something to do");
+        assert!(look(true));
+        context.disturb(&named("another"));
+        assert!(look(true));
+        context.disturb(&named("home"));
+        assert!(!look(true), "a pod has changed");
+        assert!(look(true), "and was looked at since");
+
+        assert!(context.begin(&registry));
+        // While it is looked at, perhaps after its pods were listed.
+        context.disturb(&named("home"));
+        context.keep_settled(&registry, true);
+        assert!(!look(true), "nobody knows whether that was seen");
+        context.forget(&registry);
+        assert!(!look(true), "it is another one");
+    }
 
     #[test]
     fn a_warning_is_told_again_when_it_was_another_or_was_gone_for_long() {

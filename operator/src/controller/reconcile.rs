@@ -89,7 +89,7 @@ async fn reconcile_once(registry: &Registry, context: &Context) -> Result<Action
     let (Context { client, writes, cache, .. }, ahead) = (context, Ahead::default());
     let objects = Objects { client, namespace: &namespace, writes, cache, ahead: &ahead };
     let name = registry.metadata.name.as_deref().unwrap_or_default();
-    let freshness = if context.is_settled(registry) { Freshness::AtHand } else { Freshness::Now };
+    let freshness = if context.begin(registry) { Freshness::AtHand } else { Freshness::Now };
     let listing = list(client, &namespace, name, freshness);
     let ((), listed) = join(Ahead::read(&objects, foreseen(registry)), listing).await;
     let wish = match dereference(&objects, registry, &context.image).await? {
