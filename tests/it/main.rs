@@ -24,6 +24,7 @@ mod cluster;
 mod conformance;
 mod crash;
 mod dev;
+mod dockerfile;
 mod faults;
 mod frontends;
 mod geo;
