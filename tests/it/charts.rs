@@ -1,5 +1,10 @@
 //! The charts as people get them: what they accept, what they render, and that nothing in it needs more than it says.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
 use crate::harness::{Workbench, repository_root};
 
 const CHARTS: [&str; 3] = ["roadstead", "roadstead-registry", "roadstead-node-mirror"];
@@ -130,7 +135,7 @@ async fn the_node_mirror_is_given_what_it_reads() {
     let rendered = rendered("roadstead-node-mirror", &["hosts[0].fallback=https://registry.example.com"]).await;
     let (_, settings) = rendered.split_once("settings.json: |\n").expect("settings");
     let settings: String = settings.lines().take_while(|line| line.starts_with("    ")).collect();
-    let settings: serde_json::Value = serde_json::from_str(&settings).expect("JSON");
+    let settings: Value = serde_json::from_str(&settings).expect("JSON");
     assert_eq!(
         settings,
         serde_json::json!({"hosts": [{
@@ -161,4 +166,48 @@ async fn the_node_mirror_sees_the_folders_of_the_runtimes_that_are_named() {
         }
     }
     refusal(chart, &[least(chart), &["containerdDir="]].concat()).await;
+}
+
+/// What of the chart is there for those who run Prometheus and Grafana.
+#[tokio::test]
+async fn what_is_drawn_and_alerted_of_is_measured() {
+    let parts = ["serviceMonitor", "podMonitor", "prometheusRule", "dashboard"];
+    let settings = parts.map(|part| format!("metrics.{part}.enabled=true"));
+    let mut settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    settings.push("crds.enabled=false");
+    let rendered = rendered("roadstead", &settings).await;
+    for kind in ["ServiceMonitor", "PodMonitor", "PrometheusRule"] {
+        assert!(rendered.contains(&format!("kind: {kind}\n")), "there is no {kind}");
+    }
+    let without = objects("roadstead").await;
+    assert!(!without.contains("monitoring.coreos.com") && !without.contains("grafana"), "they are for those who ask");
+
+    let (_, dashboard) = rendered.split_once("roadstead.json: |\n").expect("a dashboard");
+    let dashboard: String = dashboard.lines().take_while(|line| line.starts_with("    ") || line.is_empty()).collect();
+    let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    assert!(panels.iter().all(|panel| panel["targets"][0]["expr"].is_string()), "each panel draws something");
+
+    let sources = ["registry/server/src", "operator/src"].map(|folder| text_of(&repository_root().join(folder)));
+    let is_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let shown: BTreeSet<&str> =
+        rendered.split(|c| !is_name(c)).filter(|word| word.starts_with("roadstead_")).map(metric).collect();
+    assert!(shown.len() > 15, "{shown:?}");
+    let is_measured = |name: &str| sources.iter().any(|source| source.contains(&format!("\"{name}\"")));
+    let unknown: Vec<&&str> = shown.iter().filter(|name| !is_measured(name)).collect();
+    assert!(unknown.is_empty(), "nobody measures {unknown:?}");
+}
+
+/// What a series of it is of.
+fn metric(series: &str) -> &str {
+    ["_bucket", "_sum", "_count"].into_iter().find_map(|part| series.strip_suffix(part)).unwrap_or(series)
+}
+
+/// The sources in a folder.
+fn text_of(folder: &Path) -> String {
+    let entries = std::fs::read_dir(folder).expect("a folder of sources");
+    let paths = entries.map(|entry| entry.expect("it can be listed").path());
+    let texts = paths
+        .map(|path| if path.is_dir() { text_of(&path) } else { std::fs::read_to_string(path).unwrap_or_default() });
+    texts.collect()
 }
