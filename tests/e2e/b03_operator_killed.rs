@@ -1,17 +1,20 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use anyhow::{Context as _, Result, ensure};
-use roadstead_cluster::repository_root;
+use roadstead_cluster::{repository_root, until};
 use serde_json::json;
 use tokio::process::{Child, Command};
 
 use crate::ledger::Ledger;
-use crate::registry::Registry;
+use crate::registry::{Registry, Status};
 use crate::stopwatch::{Stopwatch, report};
-use crate::world::World;
+use crate::world::{PATIENCE, World};
 
 /// More lives than any of this takes: an operator that does the same thing in each would need more.
 const LIVES: usize = 150;
+
+/// More than the ten gibibytes that a volume has unless something else is said.
+const LARGER: &str = "12Gi";
 
 #[tokio::test]
 #[ignore = "make e2e"]
@@ -45,8 +48,64 @@ async fn run() -> Result<()> {
     }
     ensure!(nodes.len() == 5, "the nodes over all times are {nodes:?}");
 
+    registry.change(json!({"pod": {"annotations": {"example.com/roll": "1"}}})).await?;
+    let lives = ledger.during(die_until(&world, 1, async || is_rolled(&registry).await)).await?;
+    same_members(&registry, &first).await?;
+    watch.lap(&format!("rolled in {lives} lives, with the same nodes; {}", ledger.figures()));
+
+    let before = pods(&registry).await?;
+    registry.change(json!({"metadataVolume": {"size": LARGER}})).await?;
+    let lives = ledger.during(die_until(&world, 1, async || is_grown(&world, &registry).await)).await?;
+    same_members(&registry, &first).await?;
+    let after = pods(&registry).await?;
+    ensure!(after == before, "replicas were restarted: they were {before:?}, and are {after:?}");
+    watch.lap(&format!("volumes grown to {LARGER} in {lives} lives, and no replica restarted; {}", ledger.figures()));
+
     world.install_operator("dev").await?;
     world.remove_namespace("b03").await
+}
+
+/// Waits until every replica runs with what is wanted.
+async fn is_rolled(registry: &Registry<'_>) -> Result<()> {
+    until("every replica is rolled", PATIENCE, async || {
+        let pods = registry.pods().await?;
+        let rolled = pods.iter().filter(|pod| pod["metadata"]["annotations"]["example.com/roll"] == "1").count();
+        ensure!(rolled == 3, "{rolled} are");
+        Ok(())
+    })
+    .await?;
+    registry.has_voters(3).await.map(drop)
+}
+
+/// Waits until all volumes are as large as is wanted, and those of replicas that come later will be.
+async fn is_grown(world: &World, registry: &Registry<'_>) -> Result<()> {
+    const SIZE: &str = "/spec/volumeClaimTemplates/0/spec/resources/requests/storage";
+    until("every volume is larger", PATIENCE, async || {
+        let claims = world.cluster.api().list("/api/v1/namespaces/b03/persistentvolumeclaims").await?;
+        let sizes: Vec<_> = claims.iter().map(|claim| claim["status"]["capacity"]["storage"].clone()).collect();
+        ensure!(sizes == [LARGER; 3], "they have {sizes:?}");
+        let set = world.cluster.api().get("/apis/apps/v1/namespaces/b03/statefulsets/home").await?;
+        ensure!(
+            set.pointer(SIZE).is_some_and(|size| size == LARGER),
+            "the StatefulSet asks for {:?}",
+            set.pointer(SIZE)
+        );
+        Ok(())
+    })
+    .await?;
+    registry.has_voters(3).await.map(drop)
+}
+
+async fn same_members(registry: &Registry<'_>, first: &Status) -> Result<()> {
+    let now = registry.status().await?;
+    ensure!(now.cluster_id() == first.cluster_id(), "it is another cluster");
+    ensure!(now.members() == first.members(), "the members were {:?}, and are {:?}", first.members(), now.members());
+    Ok(())
+}
+
+/// The ids of its replicas' pods.
+async fn pods(registry: &Registry<'_>) -> Result<Vec<String>> {
+    Ok(registry.pods().await?.iter().map(|pod| pod["metadata"]["uid"].to_string()).collect())
 }
 
 /// Until there is nothing more to write and so many vote. Returns how many operators it took.

@@ -21,7 +21,7 @@ async fn run() -> Result<()> {
     let status = registry.has_voters(3).await?;
     let mut leader = status.leader().to_owned();
     watch.lap(&format!("three voters, {leader} leads"));
-    let before = ids(&registry).await?;
+    let (before, term) = (ids(&registry).await?, term(&world).await?);
     let ledger = Ledger::new(registry.client().await?);
     let rolled = ledger.during(async {
         registry.change(json!({"pod": {"annotations": {"example.com/roll": "1"}}})).await?;
@@ -45,7 +45,8 @@ async fn run() -> Result<()> {
         Ok(order)
     });
     let order = rolled.await?;
-    watch.lap(&format!("rolled in the order {}; {}", order.join(", "), ledger.figures()));
+    let elections = self::term(&world).await? - term;
+    watch.lap(&format!("rolled in the order {}, elections: {elections}; {}", order.join(", "), ledger.figures()));
     ensure!(order.last() == Some(&leader), "{leader} led, and the order was {order:?}");
     for pod in registry.pods().await? {
         let annotation = &pod["metadata"]["annotations"]["example.com/roll"];
@@ -58,4 +59,11 @@ async fn ids(registry: &Registry<'_>) -> Result<Vec<(String, String)>> {
     let text = |value: &Value| value.as_str().map(str::to_owned).context("a pod has it");
     let pods = registry.pods().await?;
     pods.iter().map(|pod| Ok((text(&pod["metadata"]["name"])?, text(&pod["metadata"]["uid"])?))).collect()
+}
+
+/// In which term it is led: each election begins another one.
+async fn term(world: &World) -> Result<u64> {
+    let asked = "exec home-0 --namespace b06 -- /roadstead members --data /data --json";
+    let members: Value = serde_json::from_str(&world.cluster.kubectl()?.args(asked).output().await?)?;
+    members["term"].as_u64().context("the members say their term")
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Errand, Join, Object, UpstreamWish, Wish, certificate, disruption_budget, errand, exposures, first_volume,
-    frontends, join, mirror, objects, stateful_set,
+    frontends, join, mirror, objects, service, stateful_set,
 };
 
 /// The shortest Registry.
@@ -149,7 +149,8 @@ fn golden_additions() {
         "annotations": { "nginx.ingress.kubernetes.io/proxy-body-size": "10g" },
     });
     by_ingress.spec.expose.ingress = serde_json::from_value(ingress).unwrap();
-    let exposed = [&passthrough, &terminated, &by_ingress].into_iter().flat_map(exposures);
+    let exposed = [service(&passthrough)].into_iter();
+    let exposed = exposed.chain([&passthrough, &terminated, &by_ingress].into_iter().flat_map(exposures));
     let names = ["images.example.com", "10.0.0.7"].map(str::to_owned);
     check("exposed.yaml", &exposed.chain(certificate(&passthrough, &names)).collect::<Vec<_>>());
     let restore = Errand::Restore { options: vec!["--sequence".to_owned(), "57".to_owned()] };
