@@ -71,7 +71,9 @@ impl World {
         self.cluster.api().delete(&path).await?;
         // Nobody is served by them any more, so that they need not end in order.
         let at_once = json!({"gracePeriodSeconds": 0});
-        self.cluster.api().delete_with(&format!("{path}/pods"), &at_once).await?;
+        // To delete some hundred can take a busy API server longer than it is waited for: told once more, it goes on.
+        let told = async || self.cluster.api().delete_with(&format!("{path}/pods"), &at_once).await;
+        until(&format!("the pods of {name} are told to go"), PATIENCE, told).await?;
         let ended = async || {
             let pods = self.cluster.api().list(&format!("{path}/pods")).await?;
             ensure!(pods.is_empty(), "there are {} pods", pods.len());
