@@ -34,8 +34,8 @@ use crate::{
     NewManifest, NoteRemote, OpenUploadRefused, Outcome, Position, Precondition, PromoteRegion, PromoteRegionRefused,
     Promotion, PutManifest, PutManifestRefused, ReceiveChanges, ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot,
     ReceiveSnapshotRefused, ReceivedChange, Referrer, RegionEpoch, RemoteProgress, ReserveKeys, ReserveKeysRefused,
-    ResolveManifest, ResolveManifestRefused, SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail,
-    TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
+    ResolveManifest, ResolveManifestRefused, SetQuarantine, ShowParts, SnapshotStep, TagManifest, TagManifestRefused,
+    Tail, TouchBlob, TouchBlobRefused, UnlinkBlob, UnlinkBlobRefused, VolumeId,
 };
 
 /// Compares values with the file of this name, which they are also read from.
@@ -159,6 +159,7 @@ fn golden_commands() {
             }
             .into(),
         ),
+        ("show-parts", ShowParts { upload, epoch, parts: vec![part(1), part(2)] }.into()),
         ("begin-completion", BeginCompletion::new(upload, epoch, verified(1), 300, vec![part(3)]).into()),
         ("finish-upload", FinishUpload { upload, epoch }.into()),
         ("link-blob", LinkBlob::new(repository(1), verified(1), 300, key(1), None).into()),
@@ -405,6 +406,8 @@ fn golden_outcomes() {
         ("begin-multipart-fenced", Outcome::BeginMultipart(Err(AdvanceUploadRefused::Fenced))),
         ("begin-multipart-key", Outcome::BeginMultipart(Err(AdvanceUploadRefused::KeyNotReserved))),
         ("checkpoint-upload", Outcome::CheckpointUpload(Err(AdvanceUploadRefused::NotReceiving))),
+        ("show-parts", Outcome::ShowParts(Ok(()))),
+        ("show-parts-fenced", Outcome::ShowParts(Err(AdvanceUploadRefused::Fenced))),
         ("begin-completion", Outcome::BeginCompletion(Err(AdvanceUploadRefused::NoMultipart))),
         ("finish-upload", Outcome::FinishUpload(Ok(linked))),
         ("finish-upload-unknown", Outcome::FinishUpload(Err(FinishUploadRefused::UploadUnknown))),

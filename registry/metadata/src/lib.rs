@@ -39,8 +39,8 @@ pub use command::{
     PromoteRegion, PromoteRegionRefused, Promotion, PutManifest, PutManifestRefused, ReceiveChanges,
     ReceiveChangesRefused, ReceiveChosen, ReceiveSnapshot, ReceiveSnapshotRefused, ReceivedChange, Referrer,
     RegionEpoch, RemoteProgress, ReserveKeys, ReserveKeysRefused, ResolveManifest, ResolveManifestRefused,
-    SetQuarantine, SnapshotStep, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused, UnlinkBlob,
-    UnlinkBlobRefused,
+    SetQuarantine, ShowParts, SnapshotStep, TagManifest, TagManifestRefused, Tail, TouchBlob, TouchBlobRefused,
+    UnlinkBlob, UnlinkBlobRefused,
 };
 pub use disk::{Disk, DiskFile, LocalDisk, OpenMode};
 pub use feed::{Change, ChangeKind, ChangesError, Position};

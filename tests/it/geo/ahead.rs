@@ -8,7 +8,8 @@ use tokio::task::JoinSet;
 
 use super::{PATIENCE, Regions, mirror_of, until_tag};
 use crate::harness::{
-    Client, Cluster, Image, Link, MEDIA_TYPE_IMAGE, Reply, Roadstead, S3, S3Kind, Setup, Upload, Wan, sha256, until,
+    Client, Cluster, Image, Link, MEDIA_TYPE_IMAGE, Reply, Request, Roadstead, S3, S3Kind, Setup, Upload, Wan, sha256,
+    until,
 };
 
 const MIB: usize = 1 << 20;
@@ -34,12 +35,24 @@ struct Sending {
 
 impl Sending {
     async fn begin(client: &Client, repository: &str) -> Self {
-        let Upload { client, location } = client.begin(repository).await;
+        let upload = client.begin(repository).await;
+        Self::by(client.patch(&upload.location), upload)
+    }
+
+    /// As containerd does: all of `content` by the request that closes the session.
+    async fn begin_closing(client: &Client, repository: &str, content: &Bytes) -> Self {
+        let upload = client.begin(repository).await;
+        let request = client.put(&upload.closing(&sha256(content)));
+        Self::by(request.header("content-length", &content.len().to_string()), upload)
+    }
+
+    fn by(request: Request, upload: Upload) -> Self {
+        let Upload { client, location } = upload;
         let (pieces, receiver) = mpsc::channel(1);
         let body =
             Body::wrap_stream(stream::unfold(receiver, async |mut receiver| Some((receiver.recv().await?, receiver))));
         let mut ending = JoinSet::new();
-        ending.spawn(client.patch(&location).body(body).try_send());
+        ending.spawn(request.body(body).try_send());
         Self { location, pieces, ending, client }
     }
 
@@ -50,11 +63,23 @@ impl Sending {
     }
 
     /// Ends the request, and gives its session.
-    async fn end(mut self) -> Upload {
+    async fn end(self) -> Upload {
+        let client = self.client.clone();
+        let location = self.answer().await.status(202).location();
+        Upload { client, location }
+    }
+
+    /// Ends the request, and gives its answer.
+    async fn answer(mut self) -> Reply {
         drop(self.pieces);
         let ended = self.ending.join_next().await.expect("it was begun").expect("no panic");
-        let location = ended.expect("an answer").status(202).location();
-        Upload { client: self.client, location }
+        ended.expect("an answer")
+    }
+
+    /// Breaks the connection, and gives the session.
+    async fn breaks(mut self) -> Upload {
+        self.ending.shutdown().await;
+        Upload { client: self.client, location: self.location }
     }
 }
 
@@ -99,6 +124,70 @@ async fn claim_5_parts_are_at_the_mirror_while_the_client_uploads_and_only_the_r
     mirror.pull_image("team/app", "v1", &image).await;
     regions.mirror.assert_unharmed();
     regions.home.assert_unharmed();
+}
+
+#[tokio::test]
+async fn claim_5_parts_of_a_request_that_brings_all_of_a_layer_are_at_the_mirror_before_it_ends() {
+    let regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(8, &[SIZE]);
+    let layer = image.layers[0].clone();
+    let (home, mirror) = (regions.home.client(), regions.mirror.client());
+    let before = regions.wan.carried_back();
+    let sending = Sending::begin_closing(&home, "team/app", &layer).await;
+    sending.send(&layer.slice(..SENT)).await;
+    until_kept(&regions.mirror, WHOLE).await;
+    // Nobody can have any of it.
+    mirror.blob("team/app", &sha256(&layer)).await.status(404);
+    let half = regions.wan.carried_back();
+    sending.send(&layer.slice(SENT..)).await;
+    sending.answer().await.status(201);
+    finish(&home, "team/app", &image).await;
+    regions.until_level().await;
+    let (rest, all) = (regions.wan.carried_back() - half, regions.wan.carried_back() - before);
+    assert!(rest < SIZE as u64 - WHOLE + BESIDE, "{rest} bytes came after {WHOLE} of {SIZE} were there");
+    assert!(all < SIZE as u64 + BESIDE, "{all} bytes came for {SIZE}");
+    regions.cut().await;
+    mirror.pull_image("team/app", "v1", &image).await;
+}
+
+#[tokio::test]
+async fn claim_5_a_request_that_brings_all_of_a_layer_breaks_and_its_client_begins_anew() {
+    let mut regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(9, &[SIZE]);
+    let layer = image.layers[0].clone();
+    let home = regions.home.client();
+    let sending = Sending::begin_closing(&home, "team/app", &layer).await;
+    sending.send(&layer.slice(..SENT)).await;
+    until_kept(&regions.mirror, WHOLE).await;
+    sending.breaks().await;
+    home.push_image("team/app", "v1", &image).await;
+    regions.until_level().await;
+    regions.cut().await;
+    regions.mirror.client().pull_image("team/app", "v1", &image).await;
+    regions.mirror.assert_unharmed();
+    regions.home.assert_unharmed();
+}
+
+/// As a client does that had no answer: what it sends again, the mirror does not ask for again.
+#[tokio::test]
+async fn claim_5_a_request_that_brings_all_of_a_layer_breaks_and_is_repeated() {
+    let regions = Regions::start(Link::SHORT).await;
+    let image = Image::random(10, &[SIZE]);
+    let layer = image.layers[0].clone();
+    let home = regions.home.client();
+    let before = regions.wan.carried_back();
+    let sending = Sending::begin_closing(&home, "team/app", &layer).await;
+    sending.send(&layer.slice(..SENT)).await;
+    until_kept(&regions.mirror, WHOLE).await;
+    let upload = sending.breaks().await;
+    assert_eq!(upload.progress().await.status(204).range_end(), 0, "all of it is sent again");
+    upload.put(&sha256(&layer), layer.to_vec()).await.status(201);
+    finish(&home, "team/app", &image).await;
+    regions.until_level().await;
+    let all = regions.wan.carried_back() - before;
+    assert!(all < SIZE as u64 + BESIDE, "{all} bytes came for {SIZE}");
+    regions.cut().await;
+    regions.mirror.client().pull_image("team/app", "v1", &image).await;
 }
 
 #[tokio::test]

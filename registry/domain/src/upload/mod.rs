@@ -7,7 +7,8 @@
 //! ```
 //!
 //! * What a request was told of the offset is durable: bytes in the store, offset and hash state in one entry of the
-//!   log. A request that breaks leaves the session at its last checkpoint; a closing one at its own start.
+//!   log. A request that breaks leaves the session at its last checkpoint; a closing one at its own start, even if mirrors
+//!   were shown more meanwhile.
 //! * No byte is stored under a digest before all of them were hashed.
 //! * One request works on a session at a time, and the newest wins (see `writers`).
 //! * The work runs in a task of its own, so that a client that goes away cannot leave it halfway.

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use roadstead_blobs::BlobError;
-use roadstead_metadata::{BeginMultipart, CancelUpload, CheckpointUpload, Multipart, Tail};
+use roadstead_metadata::{BeginMultipart, CancelUpload, CheckpointUpload, Multipart, ShowParts, Tail};
 use roadstead_oci::{HashState, ObjectKey, Part, RepositoryName, UploadId};
 use tokio::time::interval;
 
@@ -73,6 +73,14 @@ impl Registry {
         session.progress.tail = tail;
         session.progress.hash = hash;
         Ok(())
+    }
+
+    /// Shows mirrors full parts that this closing request has written, once they are durable; the session stays where it
+    /// is. Without parts, it only does not expire.
+    pub(super) async fn show_parts(&self, session: &Session, parts: Vec<Part>) -> Result<(), UploadError> {
+        self.persist(session, &parts).await?;
+        let show = ShowParts { upload: session.upload, epoch: session.epoch, parts };
+        self.propose(show).await?.map_err(|refused| self.refused(session.upload, refused))
     }
 
     /// Makes parts durable that this request has written.

@@ -9,12 +9,16 @@
 //! A part is cut only when more bytes follow, so that content of one part or less is one plain object. The buffer of
 //! a part is reserved from the memory budget before the socket is read for it, and given back when the part is written. A checkpoint waits for the
 //! disk or the bucket, and while it does the socket is not read; so it is made of all parts of a second together.
+//!
+//! A closing request commits nothing before its end: its client sends all of it again if it breaks. What it has written is
+//! shown to mirrors instead (`ShowParts`), where there are any, as often as a checkpoint would be made, from the size on at
+//! which they are told of an upload.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryFutureExt, join};
-use roadstead_metadata::{Multipart, Progress, Tail};
+use roadstead_metadata::{Multipart, Tail};
 use roadstead_oci::{ContentRange, HashState, Part};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval_at, sleep_until, timeout};
@@ -25,7 +29,8 @@ use super::{BodyError, Content, UploadError};
 use crate::budget::Reservation;
 use crate::fault::Fault;
 use crate::limits::{
-    CHECKPOINT_DELAY, MAX_PARTS_IN_FLIGHT, MEMORY_DEADLINE, SHOWN_CHECKPOINT_DELAY, fill_time, touch_interval,
+    CHECKPOINT_DELAY, MAX_PARTS_IN_FLIGHT, MEMORY_DEADLINE, SHOWN_CHECKPOINT_DELAY, SHOWN_FROM_PARTS, fill_time,
+    touch_interval,
 };
 use crate::registry::Registry;
 
@@ -111,8 +116,10 @@ struct Receiver<'a> {
     in_flight: VecDeque<Sent>,
     /// In order, not committed yet.
     written: Vec<Part>,
-    /// What is to be committed of them.
+    /// What is to be committed of them, or shown.
     pending: Option<Checkpoint>,
+    /// How many of them mirrors were shown before this request ends, if it closes the session.
+    shown: usize,
     /// Whether mirrors may fetch its parts while it goes on.
     is_shown: bool,
     /// A part was lost: what comes after it is of no use.
@@ -151,6 +158,7 @@ impl Registry {
             in_flight: VecDeque::new(),
             written: Vec::new(),
             pending: None,
+            shown: 0,
             is_shown: self.shows_uploads()
                 && self.metadata.query().map_err(Fault::from)?.admits_mirrors().map_err(Fault::from)?,
             broken: false,
@@ -310,7 +318,7 @@ impl Receiver<'_> {
         let (part, hash) = landed?;
         if !self.broken {
             self.written.push(part);
-            if self.keep == Keep::EveryPart {
+            if self.keep == Keep::EveryPart || self.is_shown && self.is_large() {
                 let delay = if self.is_shown { SHOWN_CHECKPOINT_DELAY } else { CHECKPOINT_DELAY };
                 let due = self.pending.take().map_or_else(|| Instant::now() + delay, |former| former.due);
                 self.pending = Some(Checkpoint { hash, due });
@@ -329,9 +337,18 @@ impl Receiver<'_> {
         noted
     }
 
-    /// Makes the parts durable that were written, and commits that the session stands at their end.
+    /// Whether mirrors are told of what was written so far.
+    fn is_large(&self) -> bool {
+        (self.session.progress.parts.len() + self.written.len()) as u64 >= SHOWN_FROM_PARTS
+    }
+
+    /// Makes the parts durable that were written, and commits that the session stands at their end; of a closing request,
+    /// that mirrors may fetch them.
     async fn checkpoint(&mut self) -> Result<(), UploadError> {
         let Some(Checkpoint { hash, .. }) = self.pending.take() else { return Ok(()) };
+        if self.keep == Keep::UntilClosed {
+            return self.show().await;
+        }
         let parts = std::mem::take(&mut self.written);
         let count = self.session.progress.parts.len() + parts.len();
         let offset = count as u64 * self.registry.options.part_size;
@@ -341,10 +358,24 @@ impl Receiver<'_> {
         committed
     }
 
-    /// Commits once more where the session stands, so that it does not expire under a request that takes longer.
+    /// Shows mirrors the parts that were written. Where that fails, they have the rest with the whole blob; where the
+    /// session is another request's, this one ends.
+    async fn show(&mut self) -> Result<(), UploadError> {
+        let parts = self.written.get(self.shown..).unwrap_or_default().to_vec();
+        self.shown += parts.len();
+        match self.registry.show_parts(self.session, parts).await {
+            Err(UploadError::Fault(fault)) => {
+                debug!(upload = %self.session.upload, reason = %fault, "an upload is not shown to mirrors: {fault}");
+                self.is_shown = false;
+                Ok(())
+            }
+            shown => shown,
+        }
+    }
+
+    /// Commits that the session is in use, so that it does not expire under a request that takes longer.
     async fn touch(&mut self) -> Result<(), UploadError> {
-        let Progress { offset, tail, hash, .. } = self.session.progress.clone();
-        self.registry.commit_checkpoint(self.session, offset, Vec::new(), tail, hash).await
+        self.registry.show_parts(self.session, Vec::new()).await
     }
 
     /// The end of a request that leaves everything it brought in the session.
@@ -402,7 +433,7 @@ impl Receiver<'_> {
         // Each has to end, so that no late write meets the next request. Why one failed is known by now, or is the same
         // as why the request did.
         let _ = self.note_all().await;
-        self.checkpoint().await
+        if self.keep == Keep::UntilClosed { Ok(()) } else { self.checkpoint().await }
     }
 }
 
@@ -421,34 +452,74 @@ mod tests {
     use super::*;
     use crate::fixture::{PART_SIZE, World, repository};
 
-    #[tokio::test]
-    async fn p4_no_checkpoint_follows_one_that_may_not_have_been_applied() {
-        let world = World::new().await;
+    async fn session(world: &World) -> Box<Session> {
         let upload = world.registry.start_upload(&repository("app"), false).await.expect("a session");
         let found = world.registry.claim(&repository("app"), upload).await.expect("it is there");
-        let Found::Receiving(mut session) = found else { panic!("it is receiving") };
-        world.registry.metadata().shutdown().await.expect("nothing is committed any more");
-        let mut receiver = Receiver {
+        let Found::Receiving(session) = found else { panic!("it is receiving") };
+        session
+    }
+
+    fn receiver<'a>(world: &'a World, session: &'a mut Session, keep: Keep, is_shown: bool) -> Receiver<'a> {
+        Receiver {
             registry: &world.registry,
-            session: &mut session,
-            keep: Keep::EveryPart,
+            session,
+            keep,
             buffer: None,
             reserved: None,
             tail_reopened: false,
             in_flight: VecDeque::new(),
             written: Vec::new(),
             pending: None,
-            is_shown: false,
+            shown: 0,
+            is_shown,
             broken: false,
-            cut: 2,
-        };
-        let landed = |number| {
-            let part = Part { number, size: PART_SIZE, etag: "etag".to_owned() };
-            Ok((part, Hasher::new().state()))
-        };
+            cut: 0,
+        }
+    }
+
+    #[expect(clippy::unnecessary_wraps, reason = "as it lands")]
+    fn landed(number: u32) -> Landed {
+        let part = Part { number, size: PART_SIZE, etag: "etag".to_owned() };
+        Ok((part, Hasher::new().state()))
+    }
+
+    #[tokio::test]
+    async fn p4_no_checkpoint_follows_one_that_may_not_have_been_applied() {
+        let world = World::new().await;
+        let mut session = session(&world).await;
+        world.registry.metadata().shutdown().await.expect("nothing is committed any more");
+        let mut receiver = receiver(&world, &mut session, Keep::EveryPart, false);
         receiver.note(landed(1)).expect("the first part is written");
         receiver.checkpoint().await.expect_err("not committed");
         receiver.note(landed(2)).expect("the second part is written all the same");
         assert!(receiver.written.is_empty() && receiver.pending.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_closing_request_commits_nothing_before_its_end_but_what_mirrors_are_told_of() {
+        let world = World::new().await;
+        let mut session = session(&world).await;
+        for (is_shown, parts, commits) in [(false, 9, false), (true, 2, false), (true, 3, true)] {
+            let mut receiver = receiver(&world, &mut session, Keep::UntilClosed, is_shown);
+            for number in 1..=parts {
+                receiver.note(landed(number)).expect("written");
+            }
+            assert_eq!(receiver.pending.is_some(), commits, "{parts} parts, shown: {is_shown}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closing_request_goes_on_where_nothing_can_be_shown_and_ends_where_it_was_taken_over() {
+        let world = World::new().await;
+        let mut first = session(&world).await;
+        first.epoch.0 += 1;
+        let taken_over = receiver(&world, &mut first, Keep::UntilClosed, true).show().await;
+        assert!(matches!(taken_over, Err(UploadError::Superseded { .. })), "{taken_over:?}");
+
+        let mut second = session(&world).await;
+        world.registry.metadata().shutdown().await.expect("nothing is committed any more");
+        let mut receiver = receiver(&world, &mut second, Keep::UntilClosed, true);
+        receiver.show().await.expect("it has the rest when it is whole");
+        assert!(!receiver.is_shown, "and nothing more of it is shown");
     }
 }

@@ -1,4 +1,5 @@
-//! What mirrors are told of a session that is not closed yet, and what they may read of it.
+//! What mirrors are told of a session that is not closed yet, and what they may read of it: full parts, those included
+//! that a closing request has written and that are no part of the session yet.
 
 use std::ops::Range;
 
@@ -63,9 +64,16 @@ impl Registry {
         }
     }
 
+    /// A session, with what is shown of it.
     fn session_shown(&self, repository: &RepositoryName, upload: &UploadId) -> Result<Option<Upload>, Fault> {
-        let record = self.metadata.query()?.upload(upload)?;
-        Ok(record.filter(|record| record.repository == *repository))
+        let query = self.metadata.query()?;
+        let record = query.upload(upload)?;
+        let mut record = record.filter(|record| record.repository == *repository);
+        if let Some(Upload { state: UploadState::Receiving(progress), .. }) = &mut record {
+            let last = progress.parts.last().map_or(0, |part| part.number);
+            progress.parts.extend(query.shown_parts(upload, last)?);
+        }
+        Ok(record)
     }
 
     /// From the parts, or from the object that somebody has made of them meanwhile.
@@ -110,11 +118,24 @@ mod tests {
     use futures_util::TryStreamExt as _;
 
     use super::*;
-    use crate::fixture::{PART_SIZE, World, bytes, repository, sha256, streamed};
+    use crate::fixture::{PART_SIZE, World, broken, bytes, repository, sha256, sized, stalled, streamed};
+    use crate::upload::{BodyError, UploadError};
 
     async fn read(world: &World, upload: UploadId, range: Range<u64>) -> Result<Vec<u8>, BlobReadError> {
         let read = world.registry.read_upload(&repository("app"), &upload, range).await?;
         Ok(read.try_collect::<Vec<Bytes>>().await.expect("to its end").concat())
+    }
+
+    fn outline(world: &World, upload: UploadId) -> UploadOutline {
+        let outline = world.registry.metadata().query().and_then(|query| query.upload_outline(&upload));
+        outline.expect("facts").expect("the session")
+    }
+
+    async fn until_shown(world: &World, upload: UploadId, whole: u64) {
+        let mut applied = world.registry.metadata().subscribe_applied();
+        while outline(world, upload).whole != whole {
+            applied.changed().await.expect("the facts go on");
+        }
     }
 
     #[tokio::test]
@@ -124,9 +145,8 @@ mod tests {
         let upload = world.registry.start_upload(&app, false).await.expect("a session");
         assert!(matches!(read(&world, upload, 0..1).await, Err(BlobReadError::Unknown)));
         world.registry.append_upload(&app, upload, streamed(&content)).await.expect("appended");
-        let outline = world.registry.metadata().query().and_then(|query| query.upload_outline(&upload));
-        let outline = outline.expect("facts").expect("the session");
-        assert_eq!((outline.whole, outline.digest), (4 * PART_SIZE, None));
+        let UploadOutline { whole, digest, .. } = outline(&world, upload);
+        assert_eq!((whole, digest), (4 * PART_SIZE, None));
         for range in [0..1, 900..2_100, 0..4_000] {
             let shown = read(&world, upload, range.start as u64..range.end as u64).await;
             assert_eq!(shown.expect("it is there"), content[range]);
@@ -138,5 +158,39 @@ mod tests {
         world.registry.close_upload(&app, upload, sha256(&content), streamed(&[])).await.expect("closed");
         assert_eq!(read(&world, upload, 3_000..4_321).await.expect("it is there"), content[3_000..]);
         assert!(matches!(read(&world, upload, 0..4_322).await, Err(BlobReadError::Unknown)));
+    }
+
+    #[tokio::test]
+    async fn p4_a_closing_request_shows_what_it_has_written_and_rolls_back_to_its_start_all_the_same() {
+        let mut world = World::new().await;
+        world.registry.admit_mirror("eu", false).await.expect("a token");
+        let (app, content, other) = (repository("app"), bytes(5_500), bytes(9_999).split_off(4_600));
+        let upload = world.registry.start_upload(&app, false).await.expect("a session");
+        world.registry.append_upload(&app, upload, streamed(&content[..1_200])).await.expect("appended");
+        let closing = world.registry.close_upload(&app, upload, sha256(&content), stalled(&content[1_200..5_300]));
+        tokio::select! {
+            closed = closing => panic!("it is not whole: {closed:?}"),
+            () = until_shown(&world, upload, 5_000) => {}
+        }
+        assert_eq!(read(&world, upload, 900..5_000).await.expect("it is there"), content[900..5_000]);
+        assert!(matches!(read(&world, upload, 4_999..5_001).await, Err(BlobReadError::Unknown)), "no full part");
+        let status = world.registry.upload_status(&app, upload).await.expect("it is known");
+        assert_eq!(status.offset, 1_200, "its client sends all of it again");
+
+        // Of another process, which knows of that request by what it has shown only; and then of the same one.
+        for is_restarted in [true, false] {
+            if is_restarted {
+                world.restart();
+            }
+            let error = world.registry.close_upload(&app, upload, sha256(&content), broken(&other[..3_800])).await;
+            assert!(matches!(error, Err(UploadError::Body(BodyError::Broken))), "{error:?}");
+            let status = world.registry.upload_status(&app, upload).await.expect("it is known");
+            assert_eq!(status.offset, 1_200);
+        }
+        let closed =
+            world.registry.close_upload(&app, upload, sha256(&content[..3_300]), sized(&content[1_200..3_300]));
+        closed.await.expect("less than was shown");
+        assert_eq!(world.pull(&app, sha256(&content[..3_300])).await, content[..3_300]);
+        assert_eq!(world.objects_after_sweep().await.len(), 1);
     }
 }

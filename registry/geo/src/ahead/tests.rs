@@ -35,6 +35,14 @@ impl Place {
         self.registry.append_upload(&name(repository), upload, streamed(content)).await.unwrap();
     }
 
+    /// Closes a session by a request of which nothing more comes after `content`, until another one comes.
+    async fn closes_slowly(&self, repository: &str, upload: UploadId, digest: Digest, content: &[u8]) {
+        let Content { body, .. } = streamed(content);
+        let content = Content { range: None, length: None, body: body.chain(stream::pending()).boxed() };
+        let closed = self.registry.close_upload(&name(repository), upload, digest, content).await;
+        assert!(matches!(closed, Err(UploadError::Superseded { offset: 0 })), "{closed:?}");
+    }
+
     async fn close(&self, repository: &str, upload: UploadId, digest: Digest) -> Result<(), UploadError> {
         self.registry.close_upload(&name(repository), upload, digest, streamed(&[])).await
     }
@@ -81,6 +89,29 @@ async fn claim_5_parts_of_an_upload_come_while_it_goes_on_and_only_the_rest_afte
     assert!(matches!(pulled, Err(PullError::Unknown)), "{:?}", pulled.err());
     home.place.append("app", upload, &content[5 * PART + 5..]).await;
     home.place.close("app", upload, digest).await.unwrap();
+    regions.until("the blob is here", || regions.here.holds("app", &digest)).await;
+    assert_eq!(regions.here.read("app", &digest).await, content);
+    let (ahead, sent) = (*home.ahead.lock(), *home.sent.lock());
+    assert!(ahead >= 5 * PART as u64 && ahead + sent == content.len() as u64, "{ahead} ahead, {sent} as a blob");
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn claim_5_parts_of_a_closing_request_come_while_it_goes_on_and_nothing_comes_twice_when_it_is_repeated() {
+    let regions = Regions::new().await;
+    let home = &regions.home;
+    home.place.registry.admit_mirror("here", false).await.unwrap();
+    regions.run();
+    let content = random(1, 7 * PART + 300);
+    let digest = sha256(&content);
+    let upload = home.place.registry.start_upload(&name("app"), false).await.unwrap();
+    let repeated = async {
+        regions.until_ahead(upload, 5 * PART).await;
+        assert!(!regions.here.holds("app", &digest));
+        let again = Content { range: None, length: Some(content.len() as u64), ..streamed(&content) };
+        home.place.registry.close_upload(&name("app"), upload, digest, again).await.unwrap();
+    };
+    futures_util::join!(home.place.closes_slowly("app", upload, digest, &content[..5 * PART + 5]), repeated);
     regions.until("the blob is here", || regions.here.holds("app", &digest)).await;
     assert_eq!(regions.here.read("app", &digest).await, content);
     let (ahead, sent) = (*home.ahead.lock(), *home.sent.lock());

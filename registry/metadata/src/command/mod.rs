@@ -49,7 +49,7 @@ use serde::{Deserialize, Serialize};
 pub use upload::{
     AdvanceUploadRefused, BeginCompletion, BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload,
     ClaimUpload, ClaimUploadRefused, ExpireUploads, FinishUpload, FinishUploadRefused, Multipart, OpenUpload,
-    OpenUploadRefused, Tail,
+    OpenUploadRefused, ShowParts, Tail,
 };
 
 use crate::Level;
@@ -95,6 +95,7 @@ impl Command {
             | Self::ClaimUpload(_)
             | Self::BeginMultipart(_)
             | Self::CheckpointUpload(_)
+            | Self::ShowParts(_)
             | Self::BeginCompletion(_)
             | Self::FinishUpload(_)
             | Self::LinkBlob(_)
@@ -180,7 +181,8 @@ impl Command {
             | Self::DismissAside(_)
             | Self::NoteRemote(_)
             | Self::HandOverRegion(_)
-            | Self::ReceiveChosen(_) => Level::FIRST,
+            | Self::ReceiveChosen(_)
+            | Self::ShowParts(_) => Level::FIRST,
         }
     }
 }
@@ -312,4 +314,5 @@ operations! {
     NoteRemote -> () | NeverRefused,
     HandOverRegion -> Fenced | FenceRegionRefused,
     ReceiveChosen -> Advanced | ReceiveChangesRefused,
+    ShowParts -> () | AdvanceUploadRefused,
 }

@@ -4,7 +4,7 @@
 //! OpenUpload -> Receiving --CheckpointUpload--> Receiving --LinkBlob (one object)------------------> Finished
 //!                   |        BeginMultipart                                                          ^
 //!                   +--BeginCompletion--> Completing --(the store completes it)-- FinishUpload ------+
-//! ClaimUpload raises the epoch in any of these; CancelUpload and ExpireUploads end them.
+//! ClaimUpload raises the epoch in any of these; CancelUpload and ExpireUploads end them. ShowParts moves none of them.
 //! ```
 
 use roadstead_oci::{Digest, HashState, MultipartId, ObjectKey, Part, RepositoryName, UploadId, Verified};
@@ -118,6 +118,20 @@ pub struct CheckpointUpload {
     pub hash: HashState,
 }
 
+/// Shows mirrors full parts that a closing request has written. The session stays where it is, since the client sends all
+/// of them again if that request breaks: they become parts of a blob by [`BeginCompletion`] only. Those shown before that
+/// are numbered higher were another request's, and are hidden; so are all, by whatever else advances the session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShowParts {
+    /// The session.
+    pub upload: UploadId,
+    /// The owner's epoch.
+    pub epoch: Epoch,
+    /// Full parts that became durable since the last that were shown, in order. Without any, nothing is done but what
+    /// keeps the session from expiring.
+    pub parts: Vec<Part>,
+}
+
 /// Says that the object is about to be completed: whoever takes over repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeginCompletion {
@@ -144,7 +158,7 @@ impl BeginCompletion {
     }
 }
 
-/// Why an owner's step was refused: [`BeginMultipart`], [`CheckpointUpload`], [`BeginCompletion`].
+/// Why an owner's step was refused: [`BeginMultipart`], [`CheckpointUpload`], [`ShowParts`], [`BeginCompletion`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AdvanceUploadRefused {
     /// There is no such session.
@@ -159,7 +173,7 @@ pub enum AdvanceUploadRefused {
     /// A key is not reserved, so that an object under it could be deleted at any time.
     #[error("an object's key is not reserved")]
     KeyNotReserved,
-    /// [`BeginCompletion`] without a multipart upload that could be completed.
+    /// Parts, or [`BeginCompletion`], without a multipart upload that they belong to.
     #[error("the upload session has no multipart upload")]
     NoMultipart,
 }

@@ -1,18 +1,19 @@
 //! Questions about uploads in progress, for whoever is told of them while they go on.
 
-use roadstead_oci::{Digest, RepositoryName, UploadId};
+use roadstead_oci::{Digest, Part, RepositoryName, UploadId};
 
 use super::{Query, QueryError};
 use crate::Tail;
-use crate::state::keyspace::{UPLOADS, UPLOADS_BY_AGE};
-use crate::state::rows::{Phase, UploadRow};
+use crate::state::keyspace::{SHOWN_PARTS, UPLOADS, UPLOADS_BY_AGE};
+use crate::state::rows::{PartRow, Phase, UploadRow};
 
 /// An upload session without its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadOutline {
     /// Where it pushes to.
     pub repository: RepositoryName,
-    /// Bytes in full parts, which are durable; of one that is being completed or is a blob, all bytes.
+    /// Bytes in full parts, which are durable, those that a closing request has written included; of one that is being
+    /// completed or is a blob, all bytes.
     pub whole: u64,
     /// What the bytes were verified to be, once all of them were.
     pub digest: Option<Digest>,
@@ -35,10 +36,26 @@ impl Query {
                     Some(Tail::FinalPart(part)) => part.size,
                     None => 0,
                 };
-                (receiving.offset.saturating_sub(tail), None)
+                (receiving.offset.saturating_sub(tail).max(self.shown_end(upload)?), None)
             }
             Phase::Completing { digest, size, .. } | Phase::Finished { digest, size, .. } => (size, Some(digest)),
         };
         Ok(Some(UploadOutline { repository, whole, digest }))
+    }
+
+    /// The full parts behind number `after` that a closing request has written, as far as they follow each other.
+    pub fn shown_parts(&self, upload: &UploadId, after: u32) -> Result<Vec<Part>, QueryError> {
+        let span = SHOWN_PARTS.within::<UploadId>(upload).after(SHOWN_PARTS.key((upload, &after)));
+        let rows = self.rows.scan(SHOWN_PARTS, span)?;
+        let parts = rows.map(|row| row.map(|((_, number), PartRow { size, etag })| Part { number, size, etag }));
+        let in_order =
+            |(part, next): &(Result<Part, QueryError>, u32)| part.as_ref().map_or(true, |part| part.number == *next);
+        parts.zip(after + 1..).take_while(in_order).map(|(part, _)| part).collect()
+    }
+
+    /// Where the last of them ends: all have the size of those before.
+    fn shown_end(&self, upload: &UploadId) -> Result<u64, QueryError> {
+        let last = self.rows.scan(SHOWN_PARTS, SHOWN_PARTS.within::<UploadId>(upload))?.next_back().transpose()?;
+        Ok(last.map_or(0, |((_, number), part)| u64::from(number) * part.size))
     }
 }

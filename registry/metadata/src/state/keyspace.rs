@@ -78,6 +78,8 @@ pub(crate) const RETIRED: Region<(LogTime, ObjectKey), ()> = Region::new(0x33);
 pub(crate) const UPLOADS: Region<UploadId, UploadRow> = Region::new(0x40);
 /// Their parts by number: rows of their own, so that a checkpoint of a session with thousands writes only the new ones.
 pub(crate) const PARTS: Region<(UploadId, u32), PartRow> = Region::new(0x41);
+/// Parts that closing requests have written, for mirrors: no parts of the session before it is completed.
+pub(crate) const SHOWN_PARTS: Region<(UploadId, u32), PartRow> = Region::new(0x43);
 /// Sessions by their last change.
 pub(crate) const UPLOADS_BY_AGE: Region<(LogTime, UploadId), ()> = Region::new(0x42);
 
@@ -580,6 +582,7 @@ mod tests {
             ("retired", RETIRED.key((time, object))),
             ("upload", UPLOADS.key(upload)),
             ("part", PARTS.key((upload, &300))),
+            ("shown-part", SHOWN_PARTS.key((upload, &300))),
             ("upload-by-age", UPLOADS_BY_AGE.key((time, upload))),
             ("change", CHANGES.key(position)),
             ("cursor", CURSOR.key(())),

@@ -128,6 +128,7 @@ impl<'txn> Apply<'txn> {
             Command::CheckpointUpload(operation) => {
                 Outcome::CheckpointUpload(settle(self.checkpoint_upload(operation))?)
             }
+            Command::ShowParts(operation) => Outcome::ShowParts(settle(self.show_parts(operation))?),
             Command::BeginCompletion(operation) => Outcome::BeginCompletion(settle(self.begin_completion(operation))?),
             Command::FinishUpload(operation) => Outcome::FinishUpload(settle(self.finish_upload(&operation))?),
             Command::LinkBlob(operation) => Outcome::LinkBlob(settle(self.link_blob(&operation))?),

@@ -21,6 +21,7 @@ impl Command {
             | Self::ClaimUpload(_)
             | Self::BeginMultipart(_)
             | Self::CheckpointUpload(_)
+            | Self::ShowParts(_)
             | Self::BeginCompletion(_)
             | Self::FinishUpload(_)
             | Self::LinkBlob(_)

@@ -3,12 +3,12 @@
 use roadstead_oci::{Digest, ObjectKey, Part, UploadId};
 
 use super::{Apply, Halt, require};
-use crate::state::keyspace::{PARTS, UPLOADS, UPLOADS_BY_AGE};
+use crate::state::keyspace::{PARTS, SHOWN_PARTS, UPLOADS, UPLOADS_BY_AGE};
 use crate::state::rows::{PartRow, Phase, Receiving, UploadRow};
 use crate::{
     AdvanceUploadRefused, BeginCompletion, BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload,
     ClaimUpload, ClaimUploadRefused, Epoch, ExpireUploads, FinishUpload, FinishUploadRefused, Linked, Multipart,
-    NeverRefused, OpenUpload, OpenUploadRefused, QueryError, Tail,
+    NeverRefused, OpenUpload, OpenUploadRefused, QueryError, ShowParts, Tail,
 };
 
 impl Apply<'_> {
@@ -47,6 +47,7 @@ impl Apply<'_> {
         let shared = matches!(&tail, Some(Tail::Object { key, .. }) if *key == multipart.key);
         require(!shared, AdvanceUploadRefused::KeyNotReserved)?;
 
+        self.hide_parts(upload, 0)?;
         self.hold(&multipart.key, upload)?;
         if let Some(former) = receiving.multipart.replace(multipart) {
             self.condemn(&former.key, Some(former.id))?;
@@ -65,6 +66,7 @@ impl Apply<'_> {
         self.require_tail(tail.as_ref(), &receiving)?;
         require(parts.is_empty() || receiving.multipart.is_some(), AdvanceUploadRefused::NoMultipart)?;
 
+        self.hide_parts(upload, 0)?;
         if offset < receiving.offset {
             self.drop_parts_beyond(upload, offset)?;
         }
@@ -72,6 +74,19 @@ impl Apply<'_> {
         self.put_parts(upload, parts)?;
         let phase = Phase::Receiving(Receiving { offset, hash, ..receiving });
         Ok(self.put_session(upload, UploadRow { phase, ..session })?)
+    }
+
+    pub(super) fn show_parts(&mut self, operation: ShowParts) -> Result<(), Halt<AdvanceUploadRefused>> {
+        let ShowParts { upload, epoch, parts } = operation;
+        let (session, receiving) = self.receiving(upload, epoch)?;
+        require(parts.is_empty() || receiving.multipart.is_some(), AdvanceUploadRefused::NoMultipart)?;
+        if let Some(last) = parts.last() {
+            self.hide_parts(upload, last.number)?;
+        }
+        for Part { number, size, etag } in parts {
+            self.rows.put(SHOWN_PARTS, (&upload, &number), &PartRow { size, etag })?;
+        }
+        Ok(self.put_session(upload, session)?)
     }
 
     pub(super) fn begin_completion(&mut self, operation: BeginCompletion) -> Result<(), Halt<AdvanceUploadRefused>> {
@@ -88,6 +103,7 @@ impl Apply<'_> {
         if let Some(key) = receiving.tail_key() {
             self.condemn(key, None)?; // its bytes are in the final part
         }
+        self.hide_parts(upload, 0)?;
         self.put_parts(upload, operation.parts)?;
         let phase = Phase::Completing { digest, size, multipart };
         Ok(self.put_session(upload, UploadRow { phase, ..session })?)
@@ -230,7 +246,16 @@ impl Apply<'_> {
         })
     }
 
+    /// Parts that were shown to mirrors, behind number `after`, are not any more.
+    fn hide_parts(&mut self, upload: UploadId, after: u32) -> Result<(), QueryError> {
+        let span = SHOWN_PARTS.within::<UploadId>(&upload).after(SHOWN_PARTS.key((&upload, &after)));
+        let parts = self.rows.keys(SHOWN_PARTS, span, usize::MAX)?;
+        parts.iter().try_for_each(|(upload, number)| self.rows.remove(SHOWN_PARTS, (upload, number)))
+    }
+
+    /// Drops all parts of a session, and what was shown of it.
     fn drop_parts(&mut self, upload: UploadId) -> Result<(), QueryError> {
+        self.hide_parts(upload, 0)?;
         let parts = self.rows.keys(PARTS, PARTS.within::<UploadId>(&upload), usize::MAX)?;
         parts.iter().try_for_each(|(upload, number)| self.rows.remove(PARTS, (upload, number)))
     }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::state::keyspace::{
     ASIDE_KEYS, CHANGES, CONDEMNED, DEDUP, DEDUP_BY_AGE, HEAD, HOLDERS, KEYS, LAST_NODE, MANIFESTS, MEMBERSHIPS, NODES,
     OBJECTS, PARTS, Parts, QUARANTINED_MANIFESTS, QUARANTINED_OBJECTS, REFERRERS, REPOSITORIES, RESERVED, RETIRED,
-    Region, TAGS, TAGS_OF, UNNAMED, UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
+    Region, SHOWN_PARTS, TAGS, TAGS_OF, UNNAMED, UNREFERENCED, UPLOADS, UPLOADS_BY_AGE,
 };
 use crate::state::rows::{KeyRow, ManifestRow, ObjectRow, Phase, RepositoryRow};
 use crate::state::{FIRST_NODE, ReadRows};
@@ -162,6 +162,11 @@ fn check_uploads(rows: &ReadRows) {
     assert_eq!(rows.get(HEAD, ()).unwrap().unwrap_or_default().uploads_open, open.len() as u64);
     for (upload, _) in keys(rows, PARTS) {
         assert!(open.contains(&upload), "parts of a session that is over");
+    }
+    for (upload, _) in keys(rows, SHOWN_PARTS) {
+        let session = rows.get(UPLOADS, &upload).unwrap();
+        let receives = session.is_some_and(|session| matches!(session.phase, Phase::Receiving(_)));
+        assert!(receives, "parts are shown of a session that takes no more");
     }
 }
 

@@ -18,8 +18,8 @@ use crate::{
     AllocateNode, AnnounceLevel, BeginCompletion, BeginMultipart, CancelUpload, CheckpointUpload, ClaimUpload,
     CollectBlobs, Command, CommandId, CondemnKeys, DeleteManifest, DeleteTag, Envelope, Epoch, Examined, ExpireUploads,
     FinishUpload, ForgetKeys, Level, LinkBlob, LogEntry, LogTime, ManifestContent, MountBlob, NameFirstVolume,
-    NewManifest, OpenUpload, Precondition, PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, TagManifest,
-    Tail, TouchBlob, UnlinkBlob, Until, VolumeId,
+    NewManifest, OpenUpload, Precondition, PutManifest, Rebuild, Referrer, ReserveKeys, SetQuarantine, ShowParts,
+    TagManifest, Tail, TouchBlob, UnlinkBlob, Until, VolumeId,
 };
 
 fn keys() -> impl Strategy<Value = Vec<roadstead_oci::ObjectKey>> {
@@ -111,6 +111,9 @@ fn any_session_command() -> impl Strategy<Value = Command> {
         }),
         6 => (step.clone(), 0..40_u64, parts.clone(), any_tail()).prop_map(|((number, epoch), offset, parts, tail)| {
             CheckpointUpload { upload: upload(number), epoch, offset, parts, tail, hash: hash() }.into()
+        }),
+        2 => (step.clone(), parts.clone()).prop_map(|((number, epoch), parts)| {
+            ShowParts { upload: upload(number), epoch, parts }.into()
         }),
         2 => (step.clone(), 11..14_u8, parts).prop_map(|((number, epoch), blob, parts)| {
             BeginCompletion::new(upload(number), epoch, verified(blob), 5, parts).into()

@@ -4,7 +4,8 @@ use crate::fixtures::{World, digest, hash, key, multipart, open_upload, part, re
 use crate::{
     AdvanceUploadRefused, BeginCompletion, BeginMultipart, CancelUpload, CancelUploadRefused, CheckpointUpload,
     ClaimUpload, ClaimUploadRefused, CondemnKeys, Epoch, ExpireUploads, FinishUpload, FinishUploadRefused, Incarnation,
-    KeyState, LinkBlob, Linked, LogTime, Multipart, OpenUploadRefused, Progress, ReserveKeys, Tail, UploadState,
+    KeyState, LinkBlob, Linked, LogTime, Multipart, OpenUploadRefused, Progress, ReserveKeys, ShowParts, Tail,
+    UploadState,
 };
 
 /// Keys 1 to 9 reserved, for blobs and for tails, and session 1 open.
@@ -138,6 +139,62 @@ fn a_session_that_goes_back_loses_the_parts_beyond() {
     world.propose(checkpoint(30, &[1, 2, 3], None)).unwrap();
     world.propose(checkpoint(15, &[], tail(1))).unwrap();
     assert_eq!(numbers(&progress(&world).parts), [1]);
+}
+
+fn show(parts: &[u32]) -> ShowParts {
+    ShowParts { upload: upload(1), epoch: Epoch(1), parts: parts.iter().copied().map(part).collect() }
+}
+
+/// The numbers of the parts behind the first that are shown, and up to where there is something to be read.
+fn shown(world: &World) -> (Vec<u32>, u64) {
+    let outline = world.query().upload_outline(&upload(1)).unwrap().unwrap();
+    (numbers(&world.query().shown_parts(&upload(1), 1).unwrap()), outline.whole)
+}
+
+#[test]
+fn what_a_closing_request_shows_is_no_part_of_its_session() {
+    let mut world = world();
+    assert_eq!(world.propose(show(&[1])), Err(AdvanceUploadRefused::NoMultipart));
+    assert_eq!(world.propose(show(&[])), Ok(()), "the session is in use");
+    assert_eq!(world.query().upload(&upload(1)).unwrap().unwrap().touched.0, world.now);
+    world.propose(begin(1)).unwrap();
+    world.propose(checkpoint(15, &[1], tail(1))).unwrap();
+    world.propose(show(&[2, 3])).unwrap();
+    world.propose(show(&[4])).unwrap();
+    let before = progress(&world);
+    assert_eq!((before.offset, numbers(&before.parts), before.tail), (15, vec![1], tail(1)));
+    assert_eq!(shown(&world), (vec![2, 3, 4], 40));
+    world.propose(show(&[])).unwrap();
+    assert_eq!(shown(&world), (vec![2, 3, 4], 40));
+
+    world.propose(show(&[2])).unwrap();
+    assert_eq!(shown(&world), (vec![2], 20), "another request begins where the former one began");
+    world.propose(complete(&[2, 3])).unwrap();
+    let UploadState::Completing { parts, .. } = world.query().upload(&upload(1)).unwrap().unwrap().state else {
+        panic!("it is being completed")
+    };
+    assert_eq!(numbers(&parts), [1, 2, 3]);
+    assert_eq!(world.propose(show(&[4])), Err(AdvanceUploadRefused::NotReceiving));
+    assert_eq!(shown(&world), (vec![], 25));
+}
+
+#[test]
+fn what_was_shown_is_hidden_when_the_session_goes_on_otherwise() {
+    let mut world = world();
+    world.propose(begin(1)).unwrap();
+    let claim = ClaimUpload { upload: upload(1), owner: Incarnation(8) };
+    let another = BeginMultipart { parts: vec![part(1)], tail: tail(2), ..begin(2) };
+    for goes_on in [checkpoint(15, &[1], tail(1)).into(), crate::Command::from(another)] {
+        world.propose(show(&[1, 2, 3])).unwrap();
+        assert_eq!(shown(&world), (vec![2, 3], 30));
+        assert!(world.apply(goes_on).is_done());
+        assert_eq!(shown(&world), (vec![], 10));
+    }
+    world.propose(show(&[2, 3])).unwrap();
+    assert_eq!(world.propose(claim), Ok(Epoch(2)));
+    assert_eq!(world.propose(show(&[4])), Err(AdvanceUploadRefused::Fenced));
+    world.propose(CancelUpload { upload: upload(1), repository: repository(1) }).unwrap();
+    assert_eq!(world.query().shown_parts(&upload(1), 0).unwrap(), []);
 }
 
 #[test]
