@@ -286,7 +286,7 @@ impl Mirror {
         if depth == MAX_CHOSEN_DEPTH {
             return Ok(());
         }
-        for referrer in self.referrers_at_home(repository, subject).await? {
+        for referrer in self.known_referrers(repository, subject).await? {
             if self.is_followed(repository, &referrer, chosen)? {
                 continue;
             }

@@ -203,7 +203,7 @@ impl Mirror {
                 Ok(beginning) => return Ok((beginning.size, Some(beginning))),
                 Err(error @ (HomeError::Unknown { .. } | HomeError::Away(_))) => return Err(error),
                 // Of an empty one nothing is given.
-                Err(HomeError::Refused(_) | HomeError::Resynchronise(_)) => {}
+                Err(HomeError::Refused(_) | HomeError::Resynchronise(_) | HomeError::NotServed) => {}
             }
         }
         Ok((in_time(self.home.blob_size(repository, &digest)).await?, None))

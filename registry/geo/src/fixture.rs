@@ -176,6 +176,8 @@ pub(crate) struct FakeHome {
     pub(crate) sent: Mutex<u64>,
     /// Whether it sends others than an upload has.
     pub(crate) damages_uploads: AtomicBool,
+    /// Whether it is of a release that does not say what refers to a manifest.
+    pub(crate) lists_no_referrers: AtomicBool,
     is_away: AtomicBool,
 }
 
@@ -323,6 +325,9 @@ impl Home for Arc<FakeHome> {
         last: Option<&Digest>,
     ) -> Result<HomeReferrers, HomeError> {
         self.ask(None).await?;
+        if self.lists_no_referrers.load(Ordering::SeqCst) {
+            return Err(HomeError::NotServed);
+        }
         let listed = home_referrers(&self.place.registry, repository, subject, last).await;
         listed.map_err(|error| HomeError::Away(error.to_string()))
     }
@@ -404,6 +409,7 @@ impl Regions {
             ahead: Mutex::default(),
             sent: Mutex::default(),
             damages_uploads: false.into(),
+            lists_no_referrers: false.into(),
             is_away: false.into(),
         });
         let options = Options { calendar, filter, ..here.options() };

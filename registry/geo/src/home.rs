@@ -34,6 +34,9 @@ pub enum HomeError {
     /// It does not take this mirror's token, or says what cannot be understood: somebody has to look.
     #[error("{0}")]
     Refused(String),
+    /// It knows no such question.
+    #[error("what answers there is no Roadstead, or an earlier release: look at `upstream`")]
+    NotServed,
 }
 
 /// A manifest as home has it.
@@ -90,7 +93,8 @@ pub trait Home: HomeWrites {
     /// A manifest by tag or digest.
     async fn manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<HomeManifest, HomeError>;
 
-    /// A page of what refers to a manifest, behind `last`. Empty if nothing does.
+    /// A page of what refers to a manifest, behind `last`. Empty if nothing does. [`HomeError::NotServed`] of a home that is
+    /// of an earlier release.
     async fn referrers(
         &self,
         repository: &RepositoryName,

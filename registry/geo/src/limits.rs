@@ -15,8 +15,8 @@ pub(crate) const MAX_PAGE_CHANGES: usize = 256;
 /// Bytes of manifests in a line, about: a quarter of the longest entry of the log.
 pub(crate) const MAX_PAGE_BYTES: usize = 1 << 20;
 
-/// How often home is asked for the size of a blob that a manifest names, before that is believed: what is damaged there must
-/// not hold up all that comes behind it.
+/// How often home is asked for the size of a blob that a manifest names, or what refers to a manifest, before it is gone on
+/// without: what is damaged there, or not served, must not hold up all that comes behind it.
 pub(crate) const SIZE_ATTEMPTS: u32 = 4;
 
 /// Bytes that one change brings with it at most, where a filter follows what it refers to: with a page before it, less than

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -61,6 +62,8 @@ pub struct Mirror {
     caught_up: Mutex<Option<Instant>>,
     /// What waited in vain last, and when that was noted.
     stuck: Mutex<Option<(Instant, String)>>,
+    /// Whether home does not say what refers to a manifest.
+    pub(crate) lists_no_referrers: AtomicBool,
     /// The newest change of its own feed, whose epoch a promotion raises.
     newest: watch::Receiver<Position>,
     /// The epoch of its own feed when this began.
@@ -101,6 +104,7 @@ impl Mirror {
             ending: CancellationToken::new(),
             caught_up: Mutex::new(None),
             stuck: Mutex::new(None),
+            lists_no_referrers: AtomicBool::new(false),
         })
     }
 
@@ -112,6 +116,12 @@ impl Mirror {
     /// Why somebody has to look at the connection to home, if somebody has to.
     pub fn problem(&self) -> Option<String> {
         self.contact.problem()
+    }
+
+    /// Whether home is of an earlier release, that does not say what refers to a manifest: a mirror of a part copies with an
+    /// image only what is put there after it.
+    pub fn lists_no_referrers(&self) -> bool {
+        self.lists_no_referrers.load(Ordering::Relaxed)
     }
 
     /// Ends what is on its way, and waits until it is left in order.
@@ -182,6 +192,7 @@ impl Mirror {
     pub(crate) fn note_silence(&self, error: &HomeError) {
         match error {
             HomeError::Refused(why) => self.contact.refused(why),
+            HomeError::NotServed => self.contact.refused(&error.to_string()),
             // It is away when nothing was heard for a while.
             HomeError::Away(_) | HomeError::Unknown { .. } | HomeError::Resynchronise(_) => {}
         }

@@ -308,6 +308,7 @@ impl Mirror {
         match in_time(self.home.hand_over(request)).await {
             Ok(token) => Ok(token.last),
             Err(HomeError::Refused(why)) => Err(PromoteError::Refused(why)),
+            Err(error @ HomeError::NotServed) => Err(PromoteError::Refused(error.to_string())),
             Err(error) => Err(away(error.to_string())),
         }
     }

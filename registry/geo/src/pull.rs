@@ -278,5 +278,6 @@ pub(crate) fn unanswered(error: HomeError) -> PullError {
     match error {
         HomeError::Unknown { .. } => PullError::Unknown,
         HomeError::Away(why) | HomeError::Refused(why) | HomeError::Resynchronise(why) => PullError::HomeAway(why),
+        HomeError::NotServed => PullError::HomeAway(error.to_string()),
     }
 }

@@ -3,15 +3,18 @@
 //! A mirror that follows all of a repository lists what it has. One that follows a part asks home, since it does not know what
 //! it lacks; while home is away it lists what it has of what it follows, with which all that refers to it was copied.
 
+use std::sync::atomic::Ordering;
+
 use roadstead_domain::{Fault, Listed, Registry};
 use roadstead_metadata::{AnnouncedManifest, ReferrerEntry};
 use roadstead_oci::{Digest, Manifest, RepositoryName};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use crate::filter::Share;
-use crate::follow::in_time;
+use crate::follow::{Pauses, in_time};
 use crate::home::HomeError;
-use crate::limits::MAX_PAGE_BYTES;
+use crate::limits::{MAX_PAGE_BYTES, SIZE_ATTEMPTS};
 use crate::mirror::Mirror;
 use crate::pull::{PullError, unanswered};
 
@@ -131,12 +134,41 @@ impl Mirror {
         Ok(is_coming || query.manifest(repository, subject)?.is_some())
     }
 
-    /// All that refers to a manifest at home.
-    pub(crate) async fn referrers_at_home(
+    /// All that refers to a manifest at home, as far as it says so: nothing, where it is of an earlier release. Once it is not
+    /// any more, what was left out is found by a comparison.
+    pub(crate) async fn known_referrers(
         &self,
         repository: &RepositoryName,
         subject: &Digest,
     ) -> Result<Vec<Digest>, HomeError> {
+        let (mut attempts, mut pauses) = (0, Pauses::new());
+        loop {
+            match self.referrers_at_home(repository, subject).await {
+                // Something between here and home may say the same for a moment.
+                Err(HomeError::NotServed) if !self.lists_no_referrers() && attempts < SIZE_ATTEMPTS => {
+                    attempts += 1;
+                    pauses.wait(&self.ending()).await;
+                }
+                Err(HomeError::NotServed) => {
+                    if !self.lists_no_referrers.swap(true, Ordering::Relaxed) {
+                        warn!(
+                            home = self.home(),
+                            "home is of an earlier release and does not say what refers to an image: signatures that were \
+                             there before their image was followed are not copied until home is upgraded"
+                        );
+                    }
+                    return Ok(Vec::new());
+                }
+                Ok(_) if self.lists_no_referrers.swap(false, Ordering::Relaxed) => {
+                    return Err(HomeError::Resynchronise("home says since what refers to an image".to_owned()));
+                }
+                known => return known,
+            }
+        }
+    }
+
+    /// All that refers to a manifest at home.
+    async fn referrers_at_home(&self, repository: &RepositoryName, subject: &Digest) -> Result<Vec<Digest>, HomeError> {
         let mut found = Vec::new();
         loop {
             let HomeReferrers { referrers, more } =

@@ -1,6 +1,7 @@
 //! Mirrors that follow a part of their home.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use roadstead_domain::{Precondition, PushedManifest};
@@ -75,6 +76,25 @@ async fn restart(regions: &mut Regions, rules: &[&str]) {
     regions.mirror = Mirror::new(Arc::clone(&regions.here.registry), home, None, options);
 }
 
+/// Puts something at home that refers to a manifest there; it, and its blob.
+async fn signature(regions: &Regions, repository: &str, subject: &Digest) -> (Digest, Digest) {
+    let blob = regions.home.place.push_blob(repository, format!("signature of {subject}").as_bytes()).await;
+    let config = json!({"mediaType": "application/octet-stream", "digest": blob.to_string(), "size": 9});
+    let subject = json!({"mediaType": IMAGE, "digest": subject.to_string(), "size": 5});
+    let document = json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": [], "subject": subject});
+    (put(regions, repository, None, IMAGE, &document).await, blob)
+}
+
+/// Puts a manifest that is at home under another tag too.
+async fn retag(regions: &Regions, repository: &str, digest: &Digest, tag: &str) {
+    let registry = &regions.home.place.registry;
+    let found = registry.find_manifest(&name(repository), &Reference::Digest(*digest)).await.unwrap();
+    let bytes = registry.read_manifest(&found).await.unwrap();
+    let pushed = PushedManifest { declared: Some(MediaType::from_content_type(IMAGE).unwrap()), bytes };
+    let tag = Reference::Tag(tag.parse().unwrap());
+    registry.put_manifest(&name(repository), &tag, &[], Precondition::None, pushed).await.unwrap();
+}
+
 fn is_here(regions: &Regions, repository: &str, digest: &Digest) -> bool {
     regions.here.registry.metadata().query().unwrap().manifest(&name(repository), digest).unwrap().is_some()
 }
@@ -125,11 +145,8 @@ async fn p9_a_tag_that_is_followed_moves_with_its_blobs_and_signature_and_others
     let first = home.place.put("app", "v1", &[stable], 0).await;
     regions.until_tag("app", "v1", first).await;
     // A signature that names it, and one whose tag does.
-    let (_, signed) = image(&regions, "app", "signature").await;
+    let (referrer, signed) = signature(&regions, "app", &first).await;
     let config = json!({"mediaType": "application/octet-stream", "digest": signed.to_string(), "size": 9});
-    let subject = json!({"mediaType": IMAGE, "digest": first.to_string(), "size": 5});
-    let referrer = json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": [], "subject": subject});
-    let referrer = put(&regions, "app", None, IMAGE, &referrer).await;
     let named = format!("{}.sig", first.to_string().replace(':', "-"));
     let document = json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": [config]});
     let by_tag = put(&regions, "app", Some(&named), IMAGE, &document).await;
@@ -140,10 +157,7 @@ async fn p9_a_tag_that_is_followed_moves_with_its_blobs_and_signature_and_others
     assert_eq!((regions.here.tag("app", "nightly"), home.asked(nightly)), (None, 0));
     // What another tag has brought to home is followed when a tag of the rule comes to it, and goes when home deletes it.
     let tag = Reference::Tag("v1".parse().unwrap());
-    let text = home.place.registry.find_manifest(&name("app"), &Reference::Digest(left_out)).await.unwrap();
-    let bytes = home.place.registry.read_manifest(&text).await.unwrap();
-    let pushed = PushedManifest { declared: Some(MediaType::from_content_type(IMAGE).unwrap()), bytes };
-    home.place.registry.put_manifest(&name("app"), &tag, &[], Precondition::None, pushed).await.unwrap();
+    retag(&regions, "app", &left_out, "v1").await;
     regions.until_tag("app", "v1", left_out).await;
     assert!(holds(&regions, "app", &nightly) && regions.here.tag("app", "nightly").is_none());
     home.place.registry.delete_manifest(&name("app"), &tag).await.unwrap();
@@ -204,7 +218,7 @@ async fn another_filter_is_followed_from_a_comparison_on() {
             .await;
         regions.until_received().await;
     }
-    assert_eq!(home.snapshots.load(std::sync::atomic::Ordering::SeqCst), 2);
+    assert_eq!(home.snapshots.load(Ordering::SeqCst), 2);
     // And the feed goes on from there.
     let blob = home.place.push_blob("c", b"next").await;
     let next = home.place.put("c", "v2", &[blob], 0).await;
@@ -229,7 +243,7 @@ async fn p8_what_a_line_brings_with_it_is_taken_in_by_entries_that_fit_the_log()
     for number in 0..12 {
         assert!(regions.here.tag("app", &format!("v{number}")).is_some());
     }
-    let snapshots = || regions.home.snapshots.load(std::sync::atomic::Ordering::SeqCst);
+    let snapshots = || regions.home.snapshots.load(Ordering::SeqCst);
     assert_eq!(snapshots(), 0);
     // What one change alone brings, and does not fit, a comparison takes in, and the feed goes on behind it.
     let index = large_index(&regions, "large", 15).await;
@@ -313,5 +327,37 @@ async fn a_tag_goes_whose_next_manifest_home_has_deleted_before_it_was_looked_at
     home.place.registry.delete_manifest(&name("app"), &Reference::Digest(second)).await.unwrap();
     regions.run();
     regions.until("the tag is gone here too", || regions.here.tag("app", "v1").is_none()).await;
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn a_home_that_does_not_say_what_refers_to_an_image_is_followed_without_and_compared_with_once_it_does() {
+    let regions = following(&["app:v*"], &[]).await;
+    let home = &regions.home;
+    home.lists_no_referrers.store(true, Ordering::SeqCst);
+    let blob = home.place.push_blob("app", b"layer").await;
+    let image = home.place.put("app", "nightly", &[blob], 0).await;
+    let (referrer, signed) = signature(&regions, "app", &image).await;
+    regions.run();
+    regions.until_received().await;
+    assert!(!regions.mirror.lists_no_referrers(), "it was not asked");
+    retag(&regions, "app", &image, "v1").await;
+    regions.until_tag("app", "v1", image).await;
+    regions.until_received().await;
+    assert!(regions.mirror.lists_no_referrers() && regions.mirror.problem().is_none());
+    assert!(!is_here(&regions, "app", &referrer));
+    // What is put after it goes with it, as nobody has to ask for that.
+    let config = json!({"mediaType": "application/octet-stream", "digest": signed.to_string(), "size": 9});
+    let subject = json!({"mediaType": IMAGE, "digest": image.to_string(), "size": 5});
+    let later =
+        json!({"schemaVersion": 2, "mediaType": IMAGE, "config": config, "layers": [config], "subject": subject});
+    let later = put(&regions, "app", None, IMAGE, &later).await;
+    regions.until("what came later goes with it", || is_here(&regions, "app", &later)).await;
+
+    home.lists_no_referrers.store(false, Ordering::SeqCst);
+    let next = home.place.put("app", "v2", &[blob], 1).await;
+    regions.until_tag("app", "v2", next).await;
+    regions.until("the signature has come", || is_here(&regions, "app", &referrer)).await;
+    assert!(holds(&regions, "app", &signed) && !regions.mirror.lists_no_referrers());
     regions.end().await;
 }

@@ -72,6 +72,9 @@ pub(super) struct MirrorLag {
     pub comparing: bool,
     /// Why somebody has to look, if somebody has to.
     pub problem: Option<String>,
+    /// Whether home is of an earlier release, and signatures that were there before their image was followed are not copied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lists_no_referrers: bool,
 }
 
 /// What the facts may hold: a number that rises when all replicas of a cluster run a release that reads more.
@@ -178,6 +181,7 @@ fn mirror_lag(mirror: &Mirror) -> Result<MirrorLag, Fault> {
         fetching: mirror.fetching() as u64,
         comparing: lag.comparing,
         problem: mirror.problem(),
+        lists_no_referrers: mirror.lists_no_referrers(),
     })
 }
 
@@ -285,6 +289,11 @@ fn mirror_row(mirror: &MirrorLag) -> String {
     match &mirror.problem {
         Some(problem) => format!("{home}: {problem}"),
         None if mirror.comparing => format!("{home}, being compared with it anew"),
+        None if mirror.home_is_there && mirror.lists_no_referrers => {
+            format!(
+                "{home}, an earlier release: signatures that were there before their image was followed are not copied"
+            )
+        }
         None if mirror.home_is_there => home.clone(),
         None => format!("{home}, which does not answer"),
     }
@@ -355,6 +364,7 @@ pub(super) mod tests {
             fetching: 1,
             comparing: false,
             problem: None,
+            lists_no_referrers: false,
         };
         Status { mirror: Some(mirror), ..status() }
     }

@@ -195,9 +195,7 @@ impl Answer {
                 "home does not take this mirror's token: mint one there with `roadstead mirror token`, and give its \
                  file as `upstream-token-file` ({status})"
             )),
-            (StatusCode::NOT_FOUND, None) => HomeError::Refused(
-                "what answers there is no Roadstead, or an earlier release: look at `upstream`".to_owned(),
-            ),
+            (StatusCode::NOT_FOUND, None) => HomeError::NotServed,
             _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 HomeError::Away(format!("it answered {status}"))
             }
