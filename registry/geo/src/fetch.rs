@@ -34,7 +34,7 @@ use tracing::{debug, warn};
 use crate::ahead::CameAhead;
 use crate::follow::in_time;
 use crate::home::{HomeBlob, HomeError};
-use crate::limits::{ANSWER_PATIENCE, MAX_FETCHES, PIECE_BYTES};
+use crate::limits::{ANSWER_PATIENCE, MAX_FETCHES, MAX_SIZES, PIECE_BYTES};
 use crate::mirror::{Mirror, Options};
 use crate::pace::Pace;
 
@@ -50,6 +50,14 @@ pub enum FetchError {
     /// As many as may be are on their way.
     #[error("{MAX_FETCHES} others are on their way")]
     Busy,
+    /// It has another size than was announced, or than a manifest says that is believed where home did not answer.
+    #[error("{announced} bytes of it were announced, and home has {actual}")]
+    OtherSize {
+        /// As was believed.
+        announced: u64,
+        /// What home says that sends it.
+        actual: u64,
+    },
     /// It is large, no pull waits for it, and this is not the time to copy it ahead.
     #[error("it is copied in the next window of the calendar")]
     PutOff,
@@ -66,6 +74,8 @@ pub(crate) struct Fetches {
     running: Mutex<HashMap<Digest, Arc<Fetch>>>,
     /// Blobs whose beginning home is asked for, which says how large they are.
     asked: Mutex<HashSet<Digest>>,
+    /// Blobs that have another size than is believed, as home said last: what they are asked for by.
+    sizes: Mutex<HashMap<Digest, u64>>,
     pub(crate) pace: Pace,
 }
 
@@ -123,12 +133,28 @@ struct Progress {
 impl Fetches {
     pub(crate) fn new(options: Options) -> Self {
         let (places, pace) = (Arc::new(Semaphore::new(MAX_FETCHES)), Pace::new(options.link_rate));
-        Self { options, places, running: Mutex::default(), asked: Mutex::default(), pace }
+        let (running, asked, sizes) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { options, places, running, asked, sizes, pace }
     }
 
     /// Where blobs are on their way through.
     pub(crate) fn folder(&self) -> &Path {
         &self.options.spool
+    }
+
+    /// How large a blob is of which this is believed.
+    pub(crate) fn size(&self, digest: &Digest, believed: u64) -> u64 {
+        self.sizes.lock().get(digest).copied().unwrap_or(believed)
+    }
+
+    /// Home has another size of a blob than is believed.
+    fn note_size(&self, digest: Digest, actual: u64) {
+        let mut sizes = self.sizes.lock();
+        if sizes.len() >= MAX_SIZES {
+            // Those that are asked for still are noted again.
+            sizes.clear();
+        }
+        sizes.insert(digest, actual);
     }
 
     /// Whoever asks home for the beginning of a blob, unless somebody does or it is on its way.
@@ -152,9 +178,11 @@ impl Mirror {
         size: Option<u64>,
     ) -> Result<Arc<Fetch>, FetchError> {
         // What another repository waits for says nothing of what this one holds at home (promise P11).
-        let (size, beginning) = match size {
-            Some(size) => (size, None),
-            None => self.ask_for_beginning(repository, digest).await?,
+        let believed = size.map(|size| self.fetches.size(&digest, size));
+        let (size, beginning) = match believed {
+            // Of what is believed to be empty nothing would be asked for, and nothing learnt.
+            Some(size) if size > 0 => (size, None),
+            _ => self.ask_for_beginning(repository, digest).await?,
         };
         if let Some(running) = self.fetches.running.lock().get(&digest) {
             return Ok(Arc::clone(running));
@@ -178,6 +206,9 @@ impl Mirror {
             let ended = running.run(&mirror, &repository).await;
             if let Err(error) = &ended {
                 debug!(%digest, reason = %error, "a blob did not come: {error}");
+                if let FetchError::OtherSize { actual, .. } = error {
+                    mirror.fetches.note_size(digest, *actual);
+                }
                 running.fail(error.clone());
             }
             // First the end is known, then nobody finds it any more: whoever comes in between reads what is there.

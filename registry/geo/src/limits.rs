@@ -151,6 +151,9 @@ pub(crate) const SMALL_MOVERS: usize = 8;
 /// Large blobs that are moved at once, the oldest of a turn first.
 pub(crate) const LARGE_MOVERS: usize = 2;
 
+/// Sizes of blobs that are remembered where another one was announced: some 50 KiB.
+pub(crate) const MAX_SIZES: usize = 1_000;
+
 /// Blobs that are on their way at once, for pulls and for those who move them: some connections each. More wait.
 pub(crate) const MAX_FETCHES: usize = 64;
 

@@ -225,7 +225,7 @@ impl Mirror {
             (None, false) if writes => Err(PullError::Unknown),
             (_, false) => Err(self.away()),
             // What is not here, only home can promise.
-            (Some(size), true) if !writes => Ok(size),
+            (Some(size), true) if !writes => Ok(self.fetches.size(digest, size)),
             (_, true) => in_time(self.home.blob_size(repository, digest)).await.map_err(unanswered),
         }
     }
@@ -268,9 +268,11 @@ fn found_or(here: Result<ManifestFound, ManifestReadError>, otherwise: PullError
 fn unbrought(error: FetchError) -> PullError {
     match error {
         FetchError::Home(error) => unanswered(error),
-        FetchError::Spool(_) | FetchError::Busy | FetchError::PutOff | FetchError::NotKept(_) => {
-            PullError::HomeAway(error.to_string())
-        }
+        FetchError::Spool(_)
+        | FetchError::Busy
+        | FetchError::OtherSize { .. }
+        | FetchError::PutOff
+        | FetchError::NotKept(_) => PullError::HomeAway(error.to_string()),
     }
 }
 

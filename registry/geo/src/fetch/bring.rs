@@ -179,7 +179,10 @@ impl Fetch {
                 (attempts, pauses) = (0, Pauses::new());
             }
             attempts += 1;
-            let is_final = matches!(error, FetchError::Spool(_) | FetchError::Home(HomeError::Unknown { .. }));
+            let is_final = matches!(
+                error,
+                FetchError::Spool(_) | FetchError::OtherSize { .. } | FetchError::Home(HomeError::Unknown { .. })
+            );
             if is_final || attempts > MAX_ATTEMPTS || mirror.is_ending() {
                 return Err(error);
             }
@@ -227,8 +230,7 @@ impl Fetch {
             None => self.open(mirror, repository, stretch.at()..end, from_siblings).await?,
         };
         if blob.size != self.size {
-            let why = format!("home announced {} bytes of {} and has {}", self.size, self.digest, blob.size);
-            return Err(HomeError::Refused(why).into());
+            return Err(FetchError::OtherSize { announced: self.size, actual: blob.size });
         }
         let mut pieces = blob.bytes.ready_chunks(PIECES_AT_ONCE);
         while stretch.at() < end {

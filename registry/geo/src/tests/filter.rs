@@ -361,3 +361,20 @@ async fn a_home_that_does_not_say_what_refers_to_an_image_is_followed_without_an
     assert!(holds(&regions, "app", &signed) && !regions.mirror.lists_no_referrers());
     regions.end().await;
 }
+
+#[tokio::test]
+async fn a_blob_of_which_a_manifest_says_another_size_comes_all_the_same_and_holds_nothing_up() {
+    let regions = following(&["app:v*"], &[]).await;
+    let home = &regions.home;
+    let blob = home.place.push_blob("app", b"more than five bytes").await;
+    home.instead(blob, Instead::Fails(HomeError::Away("it answered 503".to_owned())));
+    let image = home.place.put("app", "v1", &[blob], 0).await;
+    regions.run();
+    regions.until_received().await;
+    let believed = regions.here.registry.metadata().query().unwrap().is_wanted(&name("app"), &blob).unwrap();
+    assert_eq!(believed, Some(5), "as the manifest says, since home does not");
+    home.as_it_is(blob);
+    regions.until_tag("app", "v1", image).await;
+    assert_eq!(regions.mirror.blob_size(&name("app"), &blob).await.unwrap(), 20);
+    regions.end().await;
+}
