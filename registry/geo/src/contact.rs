@@ -3,7 +3,7 @@
 use parking_lot::Mutex;
 use roadstead_metadata::{ClusterId, LogTime, Position};
 use tokio::sync::watch;
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use crate::limits::SILENCE;
 use crate::wire::FeedLine;
@@ -35,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) writes: bool,
     /// Whether it waits for what its mirrors say of how far they are.
     pub(crate) reports: bool,
+    /// Whether it leaves something out.
+    pub(crate) partial: bool,
 }
 
 impl Contact {
@@ -44,8 +46,8 @@ impl Contact {
 
     /// A line has come.
     pub(crate) fn heard(&self, line: &FeedLine) {
-        let FeedLine { newest, time, writes, reports, .. } = *line;
-        let seen = Seen { home: line.home.0, newest, time, at: Instant::now(), writes, reports };
+        let FeedLine { newest, time, writes, reports, partial, .. } = *line;
+        let seen = Seen { home: line.home.0, newest, time, at: Instant::now(), writes, reports, partial };
         let mut state = self.state.lock();
         // Replicas of home may be a moment apart.
         let newest = state.seen.filter(|former| former.home == seen.home).map_or(seen.newest, |former| {
@@ -84,6 +86,11 @@ impl Contact {
         self.seen().is_some_and(|seen| seen.reports)
     }
 
+    /// Whether what is followed is a mirror that leaves something out, as it said last.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.seen().is_some_and(|seen| seen.partial)
+    }
+
     pub(crate) fn seen(&self) -> Option<Seen> {
         self.state.lock().seen
     }
@@ -93,15 +100,18 @@ impl Contact {
         state.refused.clone().or_else(|| state.notice.clone())
     }
 
-    /// How long ago home was heard of.
-    pub(crate) fn silence(&self) -> Option<Duration> {
-        self.state.lock().seen.map(|seen| seen.at.elapsed())
+    /// How long ago home was heard of, in words.
+    pub(crate) fn how_silent(&self) -> String {
+        match self.seen() {
+            Some(seen) => format!("it was heard of {} s ago", seen.at.elapsed().as_secs()),
+            None => "it was never heard of".to_owned(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::advance;
+    use tokio::time::{Duration, advance};
 
     use super::*;
     use crate::wire::HomeId;

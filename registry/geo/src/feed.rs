@@ -5,6 +5,7 @@ use roadstead_metadata::{ChangeKind, ChangesError, ManifestContent, Position, Qu
 
 use crate::limits::{MAX_PAGE_BYTES, MAX_PAGE_CHANGES};
 use crate::region::in_line;
+use crate::relay::Terms;
 use crate::shown::Shown;
 use crate::wire::{FeedLine, HomeId, WireChange, WireManifest, line};
 
@@ -28,12 +29,11 @@ impl From<ChangesError> for FeedError {
     }
 }
 
-/// The line that follows `after`, and the place behind it. `writes` says whether the mirror that is told may write, `shown`
-/// what it was told of uploads.
+/// The line that follows `after`, and the place behind it. `shown` is what the mirror that is told was told of uploads.
 pub fn feed_line(
     registry: &Registry,
     after: Position,
-    writes: bool,
+    terms: Terms,
     shown: &mut Shown,
 ) -> Result<(Vec<u8>, Position), FeedError> {
     let metadata = registry.metadata();
@@ -51,18 +51,18 @@ pub fn feed_line(
     }
     // A blob that is among the changes was closed before `query` was taken: so it is told here which upload it was.
     let uploads = shown.news(registry, &query)?;
-    let feed = FeedLine { changes: sent, uploads, ..watermark_of(registry, &query, writes)? };
+    let feed = FeedLine { changes: sent, uploads, ..watermark_of(registry, &query, terms)? };
     Ok((line(&feed)?, last))
 }
 
 /// A line that says only how far home is.
-pub fn watermark(registry: &Registry, writes: bool) -> Result<Vec<u8>, FeedError> {
+pub fn watermark(registry: &Registry, terms: Terms) -> Result<Vec<u8>, FeedError> {
     let metadata = registry.metadata();
     let query = metadata.query().map_err(Fault::from)?;
-    Ok(line(&watermark_of(registry, &query, writes)?)?)
+    Ok(line(&watermark_of(registry, &query, terms)?)?)
 }
 
-fn watermark_of(registry: &Registry, query: &Query, writes: bool) -> Result<FeedLine, Fault> {
+fn watermark_of(registry: &Registry, query: &Query, terms: Terms) -> Result<FeedLine, Fault> {
     let own = registry.metadata().identity().cluster;
     let region = in_line(&query.region(own)?);
     let newest = query.position()?;
@@ -71,9 +71,10 @@ fn watermark_of(registry: &Registry, query: &Query, writes: bool) -> Result<Feed
         newest,
         time: registry.log_time(),
         changes: Vec::new(),
-        writes,
+        writes: terms.writes,
         region,
         reports: registry.acknowledges() != Acknowledge::Local,
+        partial: terms.partial,
         uploads: None,
     })
 }

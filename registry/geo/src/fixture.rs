@@ -30,9 +30,12 @@ use crate::home::{Home, HomeBlob, HomeError, HomeManifest, Lines};
 use crate::referrers::{HomeReferrers, home_referrers};
 use crate::region::{DemotionToken, HandoverRequest, RegionReport, region_report};
 use crate::wire::{FeedLine, HomeId, SnapshotLine};
-use crate::{Calendar, Filter, Mirror, Options, Shown, feed_line, snapshot_lines, watermark};
+use crate::{Calendar, Filter, Mirror, Options, Shown, Terms, feed_line, snapshot_lines, watermark};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// What home says of itself.
+const TERMS: Terms = Terms { writes: true, partial: false };
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -235,7 +238,7 @@ impl Home for Arc<FakeHome> {
 
     async fn feed(&self, after: Position) -> Result<Lines<FeedLine>, HomeError> {
         self.ask(None).await?;
-        feed_line(&self.place.registry, after, true, &mut Shown::new())
+        feed_line(&self.place.registry, after, TERMS, &mut Shown::new())
             .map_err(|error| HomeError::Resynchronise(error.to_string()))?;
         let lines = stream::unfold((Arc::clone(self), after, Shown::new()), |(home, after, mut shown)| async move {
             if home.is_away.load(Ordering::SeqCst) {
@@ -247,7 +250,7 @@ impl Home for Arc<FakeHome> {
                 let news = shown.until_news(registry, &mut newest, &mut applied);
                 let _ = tokio::time::timeout(Duration::from_millis(100), news).await;
             }
-            let (line, last) = feed_line(&home.place.registry, after, true, &mut shown).ok()?;
+            let (line, last) = feed_line(&home.place.registry, after, TERMS, &mut shown).ok()?;
             Some((read(&line), (home, last, shown)))
         });
         Ok(lines.boxed())
@@ -262,7 +265,7 @@ impl Home for Arc<FakeHome> {
             if home.is_away.load(Ordering::SeqCst) {
                 return None;
             }
-            let line = watermark(&home.place.registry, true).ok()?;
+            let line = watermark(&home.place.registry, TERMS).ok()?;
             Some((read(&line), (home, false)))
         });
         Ok(lines.boxed())

@@ -91,6 +91,7 @@ mod tests {
             at: Instant::now(),
             writes: false,
             reports: false,
+            partial: false,
         };
         let following = Following {
             home: ClusterId(1),

@@ -44,6 +44,7 @@ mod promote;
 mod pull;
 mod referrers;
 mod region;
+mod relay;
 mod report;
 mod resolve;
 mod ship;
@@ -69,6 +70,7 @@ pub use referrers::{HomeReferrer, HomeReferrers, MAX_REFERRERS_BYTES, home_refer
 pub use region::{
     DemotionToken, EpochClaim, HandoverRequest, NoEpoch, RegionReport, WirePromotion, WireRegion, region_report,
 };
+pub use relay::Terms;
 pub use shown::Shown;
 pub use snapshot::snapshot_lines;
 pub use wire::{

@@ -154,6 +154,9 @@ pub(crate) const LARGE_MOVERS: usize = 2;
 /// Sizes of blobs that are remembered where another one was announced: some 50 KiB.
 pub(crate) const MAX_SIZES: usize = 1_000;
 
+/// Questions of mirrors that a mirror passes on to its home at once: hundreds a second over the longest way.
+pub(crate) const MAX_PASSED_ON: usize = 64;
+
 /// Blobs that are on their way at once, for pulls and for those who move them: some connections each. More wait.
 pub(crate) const MAX_FETCHES: usize = 64;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use roadstead_domain::Registry;
 use roadstead_metadata::{Position, Role};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,7 +19,7 @@ use crate::contact::Contact;
 use crate::fetch::Fetches;
 use crate::filter::Filter;
 use crate::home::{Home, HomeError, Siblings};
-use crate::limits::STUCK_NOTED;
+use crate::limits::{MAX_PASSED_ON, STUCK_NOTED};
 use crate::link::Link;
 use crate::promote::Attempt;
 use crate::ship::Ships;
@@ -62,6 +62,8 @@ pub struct Mirror {
     caught_up: Mutex<Option<Instant>>,
     /// What waited in vain last, and when that was noted.
     stuck: Mutex<Option<(Instant, String)>>,
+    /// For how many more questions of its own mirrors its home may be asked.
+    pub(crate) passing_on: Semaphore,
     /// Whether home does not say what refers to a manifest.
     pub(crate) lists_no_referrers: AtomicBool,
     /// The newest change of its own feed, whose epoch a promotion raises.
@@ -104,6 +106,7 @@ impl Mirror {
             ending: CancellationToken::new(),
             caught_up: Mutex::new(None),
             stuck: Mutex::new(None),
+            passing_on: Semaphore::new(MAX_PASSED_ON),
             lists_no_referrers: AtomicBool::new(false),
         })
     }

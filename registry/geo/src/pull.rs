@@ -21,7 +21,6 @@ use roadstead_oci::{Digest, Hasher, Reference, RepositoryName, Tag};
 use tokio::time::timeout;
 
 use crate::fetch::{Fetch, FetchError, Pull};
-use crate::filter::Share;
 use crate::follow::in_time;
 use crate::home::HomeError;
 use crate::limits::ANSWER_PATIENCE;
@@ -114,7 +113,9 @@ impl Mirror {
             },
             (AnnouncedTag::At(_), false) => found_or(here, self.away()),
             // Who was told that it is gone is not shown it again when home is lost.
-            (AnnouncedTag::Gone, _) if self.follows_tag(repository, tag) => Err(PullError::Unknown),
+            (AnnouncedTag::Gone, _) if self.follows_tag(repository, tag) && !self.contact.is_partial() => {
+                Err(PullError::Unknown)
+            }
             // Of what is left out nobody tells whether home has it again.
             (AnnouncedTag::Gone, true) => self.ask_home(repository, &reference).await,
             (AnnouncedTag::Gone, false) => Err(self.away()),
@@ -136,9 +137,7 @@ impl Mirror {
         }
         match (announced, self.contact.is_there()) {
             (AnnouncedManifest::Coming(_), true) => self.coming(repository, digest).await,
-            (AnnouncedManifest::Gone, _) if self.filter.share(repository) == Share::Everything => {
-                Err(PullError::Unknown)
-            }
+            (AnnouncedManifest::Gone, _) if !self.may_lack(repository) => Err(PullError::Unknown),
             (_, false) => Err(self.away()),
             // Of what is left out nobody tells whether home has it again.
             (AnnouncedManifest::Gone | AnnouncedManifest::Nothing, true) => self.ask_home(repository, &reference).await,
@@ -241,14 +240,11 @@ impl Mirror {
 
     /// What is said of what is not here while home is away: of what is not followed, home alone knows whether it exists.
     fn unknown_here(&self, repository: &RepositoryName) -> PullError {
-        if self.filter.share(repository) == Share::Everything { PullError::Unknown } else { self.away() }
+        if self.may_lack(repository) { self.away() } else { PullError::Unknown }
     }
 
     pub(crate) fn away(&self) -> PullError {
-        PullError::HomeAway(match self.contact.silence() {
-            Some(silence) => format!("it was heard of {} s ago", silence.as_secs()),
-            None => "it was never heard of".to_owned(),
-        })
+        PullError::HomeAway(self.contact.how_silent())
     }
 
     fn query(&self) -> Result<Query, Fault> {

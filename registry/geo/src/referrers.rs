@@ -11,7 +11,6 @@ use roadstead_oci::{Digest, Manifest, RepositoryName};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::filter::Share;
 use crate::follow::{Pauses, in_time};
 use crate::home::HomeError;
 use crate::limits::{MAX_PAGE_BYTES, SIZE_ATTEMPTS};
@@ -53,6 +52,13 @@ impl From<ReferrerEntry> for HomeReferrer {
     fn from(entry: ReferrerEntry) -> Self {
         let ReferrerEntry { digest, media_type, size, artifact_type, annotations } = entry;
         Self { digest, media_type, size, artifact_type, annotations }
+    }
+}
+
+impl From<Listed<ReferrerEntry>> for HomeReferrers {
+    fn from(listed: Listed<ReferrerEntry>) -> Self {
+        let more = listed.next.is_some();
+        Self { referrers: listed.entries.into_iter().map(HomeReferrer::from).collect(), more }
     }
 }
 
@@ -106,7 +112,7 @@ impl Mirror {
         artifact_type: Option<&str>,
         last: Option<&Digest>,
     ) -> Result<Option<Listed<ReferrerEntry>>, PullError> {
-        if self.filter.share(repository) == Share::Everything {
+        if !self.may_lack(repository) {
             return Ok(None);
         }
         let asked = if self.contact.is_there() {

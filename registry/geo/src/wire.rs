@@ -33,6 +33,9 @@ pub struct FeedLine {
     /// Whether home waits for what its mirrors say of how far they are.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reports: bool,
+    /// Whether this is a mirror that leaves out something of what its home has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
     /// The large uploads that are in progress at home or have just become blobs, whenever they are others, or stand
     /// elsewhere, than in the line before that had them. One in progress that is not among them any more is over.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -201,10 +201,7 @@ impl Mirror {
         let mut heard = self.contact.subscribe();
         while !self.contact.is_there() {
             if timeout_at(due, heard.changed()).await.is_err() {
-                return Err(WriteError::HomeAway(match self.contact.silence() {
-                    Some(silence) => format!("it was heard of {} s ago", silence.as_secs()),
-                    None => "it was never heard of".to_owned(),
-                }));
+                return Err(WriteError::HomeAway(self.contact.how_silent()));
             }
         }
         Ok(())

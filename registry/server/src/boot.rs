@@ -92,7 +92,7 @@ pub(crate) async fn boot(settings: &Settings) -> anyhow::Result<Running> {
         lingering: TaskTracker::new(),
     };
     let api = Router::new().fallback(http::serve).with_state(Arc::new(api));
-    let mirrors = geo::router(Arc::clone(&registry), content, supervisor.clone(), mirror.is_none());
+    let mirrors = geo::router(Arc::clone(&registry), content, supervisor.clone(), mirror.clone());
     let app = edge.around(mirrors.fallback_service(api));
     let scheme = if certificate.is_some() { "https" } else { "http" };
     let options = ListenerOptions {

@@ -9,6 +9,7 @@
 mod client;
 mod endpoint;
 mod region;
+mod relay_endpoint;
 mod siblings;
 mod trust;
 mod upload_endpoint;

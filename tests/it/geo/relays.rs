@@ -1,7 +1,7 @@
 //! Mirrors of mirrors (claim 14): however they are told to follow each other, each change is applied once.
 
 use super::{PATIENCE, following, newest, status, until_tag};
-use crate::harness::{Image, Roadstead, Setup, until};
+use crate::harness::{Image, Roadstead, Setup, sha256, until};
 
 async fn until_follows(mirror: &Roadstead, upstream: &Roadstead) {
     until("it is level with its upstream", PATIENCE, async || {
@@ -66,6 +66,53 @@ async fn claim_14_in_a_ring_of_mirrors_no_change_goes_round_and_what_home_says_r
         assert_eq!(client.tags("team/app").await, ["latest", "next"]);
         client.pull_image("team/app", "latest", &second).await;
         client.pull_image("team/app", "next", &third).await;
+    }
+}
+
+async fn until_away(mirror: &Roadstead) {
+    until("it has noticed", PATIENCE, async || {
+        (status(mirror).await["mirror"]["home_is_there"] == false).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn p8_what_a_mirror_of_a_part_leaves_out_is_not_denied_by_those_who_follow_it() {
+    let mut home = Setup::filesystem().start().await;
+    let part = following(&home, "mirror token part", home.base(), Setup::filesystem()).await;
+    let mut part = part.flag("--upstream-filter", "team/app:v*").start().await;
+    let last = following(&part, "mirror token last", part.base(), Setup::filesystem()).await.start().await;
+    let images = [Image::random(1, &[1_000]), Image::random(2, &[3 << 20]), Image::random(3, &[2_000])];
+    let places = [("team/app", "v1"), ("team/app", "nightly"), ("other/app", "v1")];
+    for ((repository, tag), image) in places.iter().zip(&images) {
+        home.client().push_image(repository, tag, image).await;
+    }
+    until_follows(&part, &home).await;
+    until_follows(&last, &part).await;
+    let client = last.client();
+    assert_eq!(client.tags("team/app").await, ["v1"]);
+    for ((repository, tag), image) in places.iter().zip(&images) {
+        client.pull_image(repository, tag, image).await;
+        let layer = format!("/v2/{repository}/blobs/{}", sha256(&image.layers[0]));
+        let size = client.head(&layer).send().await.status(200).header("content-length").map(str::to_owned);
+        assert_eq!(size, Some(image.layers[0].len().to_string()));
+    }
+    client.manifest("other/app", "never").await.status(404);
+    client.blob("other/app", &sha256(b"never")).await.status(404);
+
+    // It is at home, which is away from one of them, and then from both.
+    home.kill();
+    until_away(&part).await;
+    for is_cut_off in [false, true] {
+        if is_cut_off {
+            part.kill();
+            until_away(&last).await;
+        }
+        client.pull_image("team/app", "v1", &images[0]).await;
+        for ((repository, tag), image) in places.iter().zip(&images).skip(1) {
+            client.manifest(repository, tag).await.status(503);
+            client.blob(repository, &sha256(&image.layers[0])).await.status(503);
+        }
     }
 }
 

@@ -64,6 +64,7 @@ fn golden_feed_lines() {
         writes: false,
         region: None,
         reports: false,
+        partial: false,
         uploads: None,
     };
     let page = kinds.into_iter().zip(295..).map(|(kind, sequence)| FeedLine {
@@ -72,6 +73,8 @@ fn golden_feed_lines() {
     });
     let writes = FeedLine { writes: true, ..watermark.clone() };
     let reports = FeedLine { reports: true, ..watermark.clone() };
+    let partial = FeedLine { partial: true, ..watermark.clone() };
+    check("feed-of-a-part", &[partial]);
     check("feed", &page.chain([watermark.clone(), writes, reports]).collect::<Vec<_>>());
     let upload = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse().unwrap();
     let going_on = WireUpload { upload, repository: repository(), offset: 300, digest: None };
@@ -93,6 +96,7 @@ fn a_line_without_uploads_is_written_as_before_there_were_any() {
         writes: false,
         region: None,
         reports: false,
+        partial: false,
         uploads: None,
     };
     let written = String::from_utf8(line(&without).unwrap()).unwrap();

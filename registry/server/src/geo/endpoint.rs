@@ -9,12 +9,16 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use roadstead_domain::{BlobReadError, Fault, ManifestReadError, Registry};
-use roadstead_geo::{FeedError, LINE_INTERVAL, Shown, feed_line, home_referrers, snapshot_lines, watermark};
+use roadstead_geo::{
+    FeedError, HomeReferrers, LINE_INTERVAL, Mirror, PullError, Shown, Terms, feed_line, home_referrers,
+    snapshot_lines, watermark,
+};
 use roadstead_metadata::{Position, Query, QueryError, Standing};
 use roadstead_oci::{Digest, RangeRequest, Reference, RepositoryName};
 use tokio::time::{Instant, timeout_at};
@@ -33,8 +37,8 @@ const LINES: &str = "application/x-ndjson";
 pub(super) struct Homeland {
     pub(super) registry: Arc<Registry>,
     supervisor: Supervisor,
-    /// Whether it was started as a home.
-    decides: bool,
+    /// What it is where it was not started as a home.
+    mirror: Option<Arc<Mirror>>,
     /// The other replicas, if there may be some.
     pub(super) others: Option<Others>,
 }
@@ -42,12 +46,23 @@ pub(super) struct Homeland {
 impl Homeland {
     /// Whether it decides itself what is written, as a mirror's home does: also one that was a mirror and was promoted.
     fn decides(&self) -> Result<bool, Fault> {
-        if self.decides {
+        if self.mirror.is_none() {
             return Ok(true);
         }
         let metadata = self.registry.metadata();
         let region = metadata.query()?.region(metadata.identity().cluster)?;
         Ok(region.standing == Standing::Home && region.promotion.is_some())
+    }
+
+    /// What is said in each line to a mirror that may write here, or may not.
+    fn terms(&self, writes: bool) -> Terms {
+        let partial = self.mirror.as_ref().is_some_and(|mirror| !mirror.is_over() && mirror.is_partial());
+        Terms { writes, partial }
+    }
+
+    /// The mirror that this is, where a repository may have at its home what it has not here.
+    pub(super) fn beyond(&self, repository: &RepositoryName) -> Option<&Arc<Mirror>> {
+        self.mirror.as_ref().filter(|mirror| !mirror.is_over() && mirror.may_lack(repository))
     }
 }
 
@@ -76,20 +91,22 @@ pub(super) enum Refusal {
     Unknown(Position),
     /// It is damaged here, and may be mended.
     Damaged,
+    /// It is to be had from the home of this mirror, which does not answer.
+    HomeAway(String),
     /// The registry cannot say.
     Failed(Fault),
 }
 
-/// Everything that a mirror may ask. `content` reaches the other replicas, if there may be some. What it may write is taken by a registry that `decides` itself: that began as a home,
-/// or was promoted.
+/// Everything that a mirror may ask. `content` reaches the other replicas, if there may be some. What it may write is taken by
+/// a registry that began as a home, or was promoted; what a mirror of a part lacks, it asks its own home for.
 pub(crate) fn router(
     registry: Arc<Registry>,
     content: Option<Arc<Transport>>,
     supervisor: Supervisor,
-    decides: bool,
+    mirror: Option<Arc<Mirror>>,
 ) -> Router {
     let others = content.map(|transport| Others { metadata: registry.metadata().clone(), transport });
-    let homeland = Arc::new(Homeland { registry: Arc::clone(&registry), supervisor, decides, others });
+    let homeland = Arc::new(Homeland { registry: Arc::clone(&registry), supervisor, mirror, others });
     let regions = Router::new()
         .route(paths::REGION, get(region::report))
         .route(paths::HANDOVER, post(region::hand_over))
@@ -149,45 +166,47 @@ async fn feed(
 ) -> Result<Response, Refusal> {
     let after = Position { epoch: parameter(&uri, "epoch")?, sequence: parameter(&uri, "sequence")? };
     let mut shown = Shown::new();
-    let first = first_line(&home.registry, after, writes, &mut shown).await?;
+    let first = first_line(&home, after, writes, &mut shown).await?;
     info!(after = after.sequence, "a mirror follows from change {} on", after.sequence);
-    Ok(lines(&home, follow(Arc::clone(&home.registry), first, writes, shown)))
+    Ok(lines(&home, follow(Arc::clone(&home), first, writes, shown)))
 }
 
 /// The first line, which says whether the feed goes on from there. A replica that has not seen yet what the mirror has
 /// must not take that for another history.
 async fn first_line(
-    registry: &Registry,
+    home: &Homeland,
     after: Position,
     writes: bool,
     shown: &mut Shown,
 ) -> Result<(Vec<u8>, Position), Refusal> {
-    match feed_line(registry, after, writes, shown) {
+    match feed_line(&home.registry, after, home.terms(writes), shown) {
         Err(FeedError::Resynchronise(_)) => {}
         line => return line.map_err(Refusal::from),
     }
-    registry.confirm_newest().await.map_err(Refusal::Failed)?;
-    feed_line(registry, after, writes, shown).map_err(Refusal::from)
+    home.registry.confirm_newest().await.map_err(Refusal::Failed)?;
+    feed_line(&home.registry, after, home.terms(writes), shown).map_err(Refusal::from)
 }
 
 /// The lines from the first one on: one as soon as there is a change or an upload has got on, and at least one each interval.
 fn follow(
-    registry: Arc<Registry>,
+    home: Arc<Homeland>,
     first: (Vec<u8>, Position),
     writes: bool,
     shown: Shown,
 ) -> impl Stream<Item = Result<Vec<u8>, Fault>> {
-    let (newest, applied) = (registry.metadata().subscribe(), registry.metadata().subscribe_applied());
+    let metadata = home.registry.metadata();
+    let (newest, applied) = (metadata.subscribe(), metadata.subscribe_applied());
     let (line, after) = first;
     let rest = stream::unfold((newest, applied, shown, after), move |(mut newest, mut applied, mut shown, after)| {
-        let registry = Arc::clone(&registry);
+        let home = Arc::clone(&home);
         async move {
+            let registry = &home.registry;
             let due = Instant::now() + LINE_INTERVAL;
             if newest.borrow_and_update().sequence <= after.sequence {
                 // Either way there is something to say.
-                let _ = timeout_at(due, shown.until_news(&registry, &mut newest, &mut applied)).await;
+                let _ = timeout_at(due, shown.until_news(registry, &mut newest, &mut applied)).await;
             }
-            match feed_line(&registry, after, writes, &mut shown) {
+            match feed_line(registry, after, home.terms(writes), &mut shown) {
                 Ok((line, last)) => Some((Ok(line), (newest, applied, shown, last))),
                 Err(FeedError::Fault(fault)) => Some((Err(fault), (newest, applied, shown, after))),
                 // The mirror asks again, and is told.
@@ -202,14 +221,14 @@ async fn watermarks(
     State(home): State<Arc<Homeland>>,
     Extension(Caller { writes, .. }): Extension<Caller>,
 ) -> Result<Response, Refusal> {
-    let first = watermark(&home.registry, writes)?;
-    let registry = Arc::clone(&home.registry);
+    let first = watermark(&home.registry, home.terms(writes))?;
     let ticks = tokio::time::interval_at(Instant::now() + LINE_INTERVAL, LINE_INTERVAL);
-    let rest = stream::unfold((registry, ticks), move |(registry, mut ticks)| async move {
+    let state = (Arc::clone(&home), ticks);
+    let rest = stream::unfold(state, move |(home, mut ticks)| async move {
         ticks.tick().await;
-        match watermark(&registry, writes) {
-            Ok(line) => Some((Ok(line), (registry, ticks))),
-            Err(FeedError::Fault(fault)) => Some((Err(fault), (registry, ticks))),
+        match watermark(&home.registry, home.terms(writes)) {
+            Ok(line) => Some((Ok(line), (home, ticks))),
+            Err(FeedError::Fault(fault)) => Some((Err(fault), (home, ticks))),
             Err(FeedError::Resynchronise(_)) => None,
         }
     });
@@ -245,14 +264,18 @@ async fn manifest(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Respons
         // A mirror would pass on as home's word what this replica remembers while no leader confirms it.
         Ok(found) if found.stale.is_some() => return Err(Refusal::Failed(Fault::Leaderless)),
         Ok(found) => found,
-        Err(ManifestReadError::Unknown) => return Err(home.no_manifest(&repository, &reference)?),
+        Err(ManifestReadError::Unknown) => return home.manifest_beyond(&repository, &reference).await,
         Err(ManifestReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),
     };
     let bytes = home.registry.read_manifest(&found).await.map_err(Refusal::Failed)?;
+    given_manifest(&found.media_type, found.digest, bytes)
+}
+
+pub(super) fn given_manifest(media_type: &str, digest: Digest, bytes: Bytes) -> Result<Response, Refusal> {
     let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
-    for (name, value) in [(CONTENT_TYPE, found.media_type.clone()), (DOCKER_CONTENT_DIGEST, found.digest.to_string())] {
-        let value = HeaderValue::from_str(&value).map_err(|_| Refusal::Malformed("its type is no header"))?;
+    for (name, value) in [(CONTENT_TYPE, media_type), (DOCKER_CONTENT_DIGEST, &digest.to_string())] {
+        let value = HeaderValue::from_str(value).map_err(|_| Refusal::Malformed("its type is no header"))?;
         headers.insert(name, value);
     }
     Ok(response)
@@ -263,7 +286,14 @@ async fn referrers(State(home): State<Arc<Homeland>>, uri: Uri) -> Result<Respon
     let subject: Digest = parameter(&uri, "subject")?;
     // The first page is behind nothing.
     let last: Option<Digest> = parameter(&uri, "last").ok();
-    let page = home_referrers(&home.registry, &repository, &subject, last.as_ref()).await.map_err(Refusal::Failed)?;
+    let beyond = match home.beyond(&repository) {
+        Some(mirror) => mirror.referrers(&repository, &subject, None, last.as_ref()).await?,
+        None => None,
+    };
+    let page = match beyond {
+        Some(listed) => HomeReferrers::from(listed),
+        None => home_referrers(&home.registry, &repository, &subject, last.as_ref()).await.map_err(Refusal::Failed)?,
+    };
     region::json(&page)
 }
 
@@ -284,7 +314,7 @@ async fn blob(
     };
     let found = match found {
         Ok(found) => found,
-        Err(BlobReadError::Unknown) => return Err(home.no_blob(&repository, &digest)?),
+        Err(BlobReadError::Unknown) => return home.blob_beyond(&repository, &digest, &method, &headers).await,
         Err(BlobReadError::Fault(fault)) => return Err(Refusal::Failed(fault)),
     };
     let range = headers.get(RANGE).and_then(|value| value.to_str().ok());
@@ -304,11 +334,20 @@ async fn blob(
             BlobReadError::Fault(fault) => Refusal::Failed(fault),
         })?)
     };
+    given_blob(status, body, length, range.content_range(found.size()))
+}
+
+pub(super) fn given_blob(
+    status: StatusCode,
+    body: Body,
+    length: u64,
+    range: Option<String>,
+) -> Result<Response, Refusal> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if let Some(range) = range.content_range(found.size()) {
+    if let Some(range) = range {
         let value = HeaderValue::from_str(&range).map_err(|_| Refusal::Malformed("no such range"))?;
         headers.insert(CONTENT_RANGE, value);
     }
@@ -329,7 +368,7 @@ impl Homeland {
     }
 
     /// Why a manifest is not found. One that is damaged here and will be mended is not unknown: a mirror waits for it.
-    fn no_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Refusal, Refusal> {
+    pub(super) fn no_manifest(&self, repository: &RepositoryName, reference: &Reference) -> Result<Refusal, Refusal> {
         self.look(|query| {
             let digest = match reference {
                 Reference::Digest(digest) => Some(*digest),
@@ -340,7 +379,7 @@ impl Homeland {
     }
 
     /// Why a blob is not found, likewise.
-    fn no_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Refusal, Refusal> {
+    pub(super) fn no_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<Refusal, Refusal> {
         self.look(|query| Ok(query.blob_set_aside(repository, digest)?.is_some()))
     }
 
@@ -351,6 +390,16 @@ impl Homeland {
         match looked.map_err(|error| Refusal::Failed(error.into()))? {
             (true, _) => Ok(Refusal::Damaged),
             (false, newest) => Ok(Refusal::Unknown(newest)),
+        }
+    }
+}
+
+impl From<PullError> for Refusal {
+    fn from(error: PullError) -> Self {
+        match error {
+            PullError::Unknown => Self::HomeAway("it does not say".to_owned()),
+            PullError::HomeAway(why) => Self::HomeAway(why),
+            PullError::Fault(fault) => Self::Failed(fault),
         }
     }
 }
@@ -384,6 +433,10 @@ impl IntoResponse for Refusal {
             Self::Damaged => {
                 (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "it is damaged here and waits to be mended\n")
                     .into_response()
+            }
+            Self::HomeAway(why) => {
+                debug!(reason = %why, "a mirror could not be answered, since home does not answer: {why}");
+                (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")]).into_response()
             }
             Self::Failed(fault) => {
                 debug!(reason = %fault, "a mirror could not be answered: {fault}");

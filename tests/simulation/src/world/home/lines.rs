@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use futures_util::stream::{self, StreamExt as _};
 use roadstead_domain::Registry;
 use roadstead_geo::{
-    FeedError, FeedLine, HomeError, LINE_INTERVAL, Lines, Shown, SnapshotLine, WireChange, WireKind, feed_line,
+    FeedError, FeedLine, HomeError, LINE_INTERVAL, Lines, Shown, SnapshotLine, Terms, WireChange, WireKind, feed_line,
     snapshot_lines, watermark,
 };
 use roadstead_metadata::Position;
@@ -19,6 +19,8 @@ use crate::world::replica::Serving;
 /// A line, and the place behind it.
 type Line = (Vec<u8>, Position);
 
+const TERMS: Terms = Terms { writes: true, partial: false };
+
 fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, HomeError> {
     serde_json::from_slice(line).map_err(|error| HomeError::Refused(error.to_string()))
 }
@@ -26,7 +28,7 @@ fn read<T: DeserializeOwned>(line: &[u8]) -> Result<T, HomeError> {
 /// The line after a place, where a feed of so many changes reaches back to it.
 fn line(registry: &Registry, after: Position, kept: u64) -> Result<Line, FeedError> {
     // The bucket shows no upload before it is a blob.
-    let line = feed_line(registry, after, true, &mut Shown::new())?;
+    let line = feed_line(registry, after, TERMS, &mut Shown::new())?;
     let newest = registry.metadata().query().and_then(|query| query.position());
     let newest = newest.map_err(|error| FeedError::Fault(error.into()))?;
     if after.sequence + kept < newest.sequence {
@@ -97,7 +99,7 @@ pub(super) fn watermarks(home: SimulatedHome, serving: Serving) -> Lines<FeedLin
         if !is_first {
             pause(LINE_INTERVAL).await;
         }
-        let line = watermark(&serving.registry, true).map_err(refused).and_then(|line| read(&line));
+        let line = watermark(&serving.registry, TERMS).map_err(refused).and_then(|line| read(&line));
         match home.carry(&serving).await.and(line) {
             Ok(line) => Some((Ok(line), Some((home, serving, false)))),
             Err(error) => Some((Err(error), None)),
