@@ -5,11 +5,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use roadstead_metadata::LogTime;
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const MINUTES_A_DAY: u64 = 24 * 60;
+const MINUTES_A_WEEK: u64 = 7 * MINUTES_A_DAY;
+const MILLIS_A_MINUTE: u64 = 60_000;
 
 /// A window of some days of the week, in UTC: `22:00-06:00`, `sat-sun 00:00-24:00`, `mon-fri 20:00-06:30`. One that ends
 /// before it begins ends on the next day.
@@ -104,10 +107,29 @@ pub struct Calendar(pub Vec<Window>);
 impl Calendar {
     /// Whether they may be at this time.
     pub(crate) fn is_open(&self, time: LogTime) -> bool {
-        let minutes = time.0 / 60_000;
+        self.holds(time.0 / MILLIS_A_MINUTE)
+    }
+
+    /// How much of the time between the two they may be, to the minute.
+    pub(crate) fn open_between(&self, from: LogTime, to: LogTime) -> Duration {
+        let whole = to.0.saturating_sub(from.0);
+        if self.0.is_empty() {
+            return Duration::from_millis(whole);
+        }
+        // Each week is like the other.
+        let weeks = whole / (MINUTES_A_WEEK * MILLIS_A_MINUTE);
+        let open_in = |minutes: std::ops::Range<u64>| minutes.filter(|minute| self.holds(*minute)).count() as u64;
+        let in_weeks = if weeks == 0 { 0 } else { weeks * open_in(0..MINUTES_A_WEEK) };
+        let first = from.0 / MILLIS_A_MINUTE + weeks * MINUTES_A_WEEK;
+        let rest = open_in(first..(to.0 / MILLIS_A_MINUTE).max(first));
+        Duration::from_mins(in_weeks + rest)
+    }
+
+    /// Whether a window holds this minute of all.
+    fn holds(&self, minute: u64) -> bool {
         // The first day of all was a Thursday.
-        let day = usize::try_from((minutes / MINUTES_A_DAY + 3) % 7).unwrap_or_default();
-        self.0.is_empty() || self.0.iter().any(|window| window.holds(day, minutes % MINUTES_A_DAY))
+        let day = usize::try_from((minute / MINUTES_A_DAY + 3) % 7).unwrap_or_default();
+        self.0.is_empty() || self.0.iter().any(|window| window.holds(day, minute % MINUTES_A_DAY))
     }
 }
 
@@ -138,6 +160,24 @@ mod tests {
         );
         assert!(is_open(&[], 2, 12, 0));
         assert!(is_open(&["12:00-24:00"], 0, 23, 59) && !is_open(&["12:00-24:00"], 1, 0, 0));
+    }
+
+    #[test]
+    fn only_the_time_in_windows_is_counted() {
+        let calendar = Calendar(vec!["mon-fri 22:00-06:00".parse().unwrap()]);
+        let at =
+            |day: u64, hour: u64, minute: u64| LogTime((((MONDAY + day) * 24 + hour) * 60 + minute) * 60_000 + 9_000);
+        for (from, to, minutes) in [
+            (at(0, 7, 0), at(0, 21, 0), 0),
+            (at(0, 7, 0), at(0, 22, 30), 30),
+            (at(0, 23, 0), at(1, 23, 0), 7 * 60 + 60),
+            (at(5, 12, 0), at(7, 22, 1), 1),
+            (at(0, 7, 0), at(21, 22, 5), 3 * 40 * 60 + 5),
+            (at(1, 0, 0), at(0, 0, 0), 0),
+        ] {
+            assert_eq!(calendar.open_between(from, to), Duration::from_mins(minutes), "{from:?} {to:?}");
+        }
+        assert_eq!(Calendar::default().open_between(at(0, 0, 0), at(0, 0, 1)), Duration::from_mins(1));
     }
 
     #[test]

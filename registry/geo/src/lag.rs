@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use roadstead_domain::Fault;
-use roadstead_metadata::Following;
+use roadstead_metadata::{Following, Query};
 
+use crate::calendar::Calendar;
 use crate::contact::Seen;
+use crate::limits::{MAX_WANTED_LOOKED_AT, SMALL_BYTES};
 use crate::mirror::Mirror;
 
 /// How far a mirror is behind.
@@ -15,6 +17,9 @@ pub struct Lag {
     /// to be missing, when home was heard of last. `None` where it is not known: before home was ever heard of, while the
     /// mirror has to be compared with it, and until this process has received all that home had at some moment.
     pub seconds: Option<f64>,
+    /// The same without the time in which large blobs were not copied, outside of the calendar's windows, where one is
+    /// wanted: what is longer than usual.
+    pub overdue: Option<f64>,
     /// The last change that was received.
     pub received: u64,
     /// Changes at home that are not published here, as far as is known; where `seconds` is not, there may be any number.
@@ -46,18 +51,22 @@ impl Mirror {
             }
             None | Some(_) => None,
         });
-        let seconds = seen.zip(unseen).and_then(|(seen, unseen)| {
+        let behind_since = |counted: &Calendar| {
+            let (seen, unseen) = seen.zip(unseen)?;
             let silence = seen.at.elapsed();
             // What has not been received is at most as old as the last line in which everything was.
             let behind = match oldest {
-                Some((_, at)) => Duration::from_millis(seen.time.0.saturating_sub(at.0)),
+                Some((_, at)) => counted.open_between(at, seen.time),
                 None if unseen > 0 => return self.caught_up().map(|ago| ago.as_secs_f64()),
                 None => Duration::ZERO,
             };
             Some((silence + behind).as_secs_f64())
-        });
+        };
+        let seconds = behind_since(&Calendar::default());
+        let overdue = if self.waits_for_a_window(&query)? { behind_since(&self.calendar) } else { seconds };
         Ok(Lag {
             seconds,
+            overdue,
             received: received.sequence,
             changes: unseen.unwrap_or_default() + waiting,
             blobs: following.map_or(0, |following| following.wanted_blobs),
@@ -65,6 +74,14 @@ impl Mirror {
             home_is_there: self.contact.is_there(),
             comparing: following.is_some_and(|following| following.comparing),
         })
+    }
+}
+
+impl Mirror {
+    /// Whether a blob is wanted that is copied in windows only.
+    fn waits_for_a_window(&self, query: &Query) -> Result<bool, Fault> {
+        let wanted = if self.calendar.0.is_empty() { Vec::new() } else { query.wanted(None, MAX_WANTED_LOOKED_AT)? };
+        Ok(wanted.iter().any(|wanted| wanted.size > SMALL_BYTES))
     }
 }
 

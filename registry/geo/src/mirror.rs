@@ -49,7 +49,7 @@ pub struct Mirror {
     pub(crate) fetches: Fetches,
     pub(crate) ahead: Ahead,
     pub(crate) link: Link,
-    calendar: Calendar,
+    pub(crate) calendar: Calendar,
     pub(crate) filter: Filter,
     /// The other direction of the link.
     pub(crate) way_home: Arc<Link>,

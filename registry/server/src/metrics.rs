@@ -73,6 +73,7 @@ pub(crate) enum ShownTo {
 /// How far this mirror is behind its home. All at zero where there is none.
 pub(crate) struct MirrorGauges {
     lag_seconds: Gauge,
+    overdue_seconds: Gauge,
     lag_changes: IntGauge,
     lag_blobs: IntGauge,
     lag_bytes: IntGauge,
@@ -291,6 +292,10 @@ impl MirrorGauges {
                 "roadstead_mirror_lag_seconds",
                 "How old what this mirror shows is against its home; -1 before home was heard of, 0 where this is no mirror.",
             )?)?,
+            overdue_seconds: make.keep(Gauge::new(
+                "roadstead_mirror_overdue_seconds",
+                "The same without the time outside of the windows in which large blobs are copied, while one is wanted.",
+            )?)?,
             lag_changes: make.gauge(
                 "roadstead_mirror_lag_changes",
                 "Changes at home that this mirror has not published, as far as it knows.",
@@ -305,6 +310,7 @@ impl MirrorGauges {
     pub(crate) fn set(&self, lag: &Lag) {
         let whole = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         self.lag_seconds.set(lag.seconds.unwrap_or(-1.0));
+        self.overdue_seconds.set(lag.overdue.unwrap_or(-1.0));
         self.lag_changes.set(lag.seconds.map_or(-1, |_| whole(lag.changes)));
         self.lag_blobs.set(whole(lag.blobs));
         self.lag_bytes.set(whole(lag.bytes));

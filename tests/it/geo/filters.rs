@@ -256,6 +256,15 @@ async fn a_large_blob_waits_for_its_window_unless_it_is_pulled() {
     assert_eq!(mirror.tags("large/app").await, Vec::<String>::new());
     let carried = regions.wan.carried_back();
     assert!(carried < 22 * MIB as u64, "{carried} bytes crossed the link");
+    // What waits for its window grows old, and is not overdue.
+    until("it is old", PATIENCE, async || {
+        let metrics = mirror.get("/metrics").send().await.status(200);
+        let text = String::from_utf8_lossy(&metrics.body).into_owned();
+        let gauge = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
+        let (lag, overdue) = (gauge("roadstead_mirror_lag_seconds ")?, gauge("roadstead_mirror_overdue_seconds ")?);
+        (overdue >= 0.0 && lag > overdue + 4.0).then_some(())
+    })
+    .await;
     regions.cut().await;
     // It is known to be at home.
     mirror.manifest("large/app", "v1").await.status(503);
