@@ -13,23 +13,23 @@
 //! So what is followed has its turn in home's order (promise P9), and is published when all that it needs of what is followed
 //! is here (P8). What an index lists for other platforms is read through.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod read;
+
+use std::collections::BTreeSet;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use roadstead_domain::Fault;
 use roadstead_metadata::{AnnouncedManifest, ChangeKind, LogTime, Position, PutManifest, ReceivedChange};
-use roadstead_oci::{Descriptor, Digest, Hasher, Manifest, MediaType, Reference, RepositoryName, Tag};
+use roadstead_oci::{Digest, RepositoryName, Tag};
 use tracing::warn;
 
+use self::read::Read;
 use crate::compare::ASKED_AT_ONCE;
-use crate::filter::{Filter, Share};
-use crate::follow::{FollowError, Pauses, in_time};
+use crate::filter::Share;
+use crate::follow::FollowError;
 use crate::home::HomeError;
-use crate::limits::{
-    CHANGE_BYTES, COMPARED_ATTEMPTS, MAX_CHOSEN_BYTES, MAX_CHOSEN_DEPTH, MAX_PAGE_BYTES, MAX_PAGE_CHANGES,
-    SIZE_ATTEMPTS,
-};
+use crate::limits::{CHANGE_BYTES, MAX_CHOSEN_BYTES, MAX_CHOSEN_DEPTH, MAX_PAGE_BYTES, MAX_PAGE_CHANGES};
 use crate::mirror::Mirror;
 use crate::wire::{WireChange, WireKind, WireManifest};
 
@@ -93,53 +93,6 @@ fn bytes_of(change: &ReceivedChange) -> usize {
 struct Moment {
     position: Position,
     at: LogTime,
-}
-
-/// A manifest that was read.
-pub(crate) struct Read {
-    media_type: String,
-    manifest: Manifest,
-}
-
-impl Read {
-    /// `None` of what is none, or another one: nothing is chosen by bytes that were not hashed here.
-    fn new(digest: Digest, media_type: String, bytes: bytes::Bytes) -> Option<Self> {
-        Hasher::verify_bytes(digest, &bytes).ok()?;
-        let declared = MediaType::from_content_type(&media_type).ok()?;
-        let manifest = Manifest::parse(Some(&declared), bytes).ok()?;
-        Some(Self { media_type, manifest })
-    }
-
-    /// What it says something of.
-    pub(crate) fn subject(&self) -> Option<Digest> {
-        self.manifest.subject().map(|subject| subject.digest)
-    }
-
-    /// The manifests of an index that a filter follows.
-    pub(crate) fn children(&self, filter: &Filter) -> Vec<Digest> {
-        let follows = |entry: &&Descriptor| match &entry.platform {
-            Some(platform) => filter.takes_platform(&platform.os, &platform.architecture, platform.variant.as_deref()),
-            None => true,
-        };
-        let followed: BTreeSet<Digest> =
-            self.manifest.manifests().iter().filter(follows).map(|entry| entry.digest).collect();
-        self.manifest.children().into_iter().filter(|child| followed.contains(child)).collect()
-    }
-
-    /// The blobs that it names.
-    pub(crate) fn blobs(&self) -> Vec<Digest> {
-        self.manifest.blobs()
-    }
-
-    /// The blobs that it names, and their sizes as it says them.
-    fn sizes(&self) -> Vec<(Digest, u64)> {
-        let named = self.manifest.config().into_iter().chain(self.manifest.layers()).chain(self.manifest.manifests());
-        let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
-        for descriptor in named {
-            sizes.entry(descriptor.digest).or_insert(descriptor.size);
-        }
-        self.blobs().into_iter().map(|blob| (blob, sizes.get(&blob).copied().unwrap_or_default())).collect()
-    }
 }
 
 /// Whether a tag is named after a manifest, of which what it points at says something, where clients do not use the field
@@ -298,80 +251,6 @@ impl Mirror {
     /// Whether a tag is followed, wherever it points: what clients sign by a tag too, since that is small.
     pub(crate) fn follows_tag(&self, repository: &RepositoryName, tag: &Tag) -> bool {
         self.filter.takes_tag(repository, tag) || is_of_a_manifest(tag)
-    }
-
-    /// The size of a blob, by what is here or at home, since manifests may say another one; what this one says, if home does
-    /// not have it, or does not give it now: then it is wanted still, and the manifest waits for it, or for that home is known
-    /// to have deleted it.
-    async fn size_of(
-        &self,
-        repository: &RepositoryName,
-        digest: Digest,
-        said: u64,
-    ) -> Result<(Digest, u64), FollowError> {
-        let query = self.registry.metadata().query().map_err(Fault::from)?;
-        let held = query.blob(repository, &digest).map_err(Fault::from)?.map(|blob| blob.size);
-        let wanted = query.is_wanted(repository, &digest).map_err(Fault::from)?;
-        drop(query);
-        if let Some(size) = held.or(wanted) {
-            return Ok((digest, size));
-        }
-        let (mut attempts, mut pauses) = (0, Pauses::new());
-        loop {
-            let error = match in_time(self.home.blob_size(repository, &digest)).await {
-                Ok(size) => return Ok((digest, size)),
-                Err(HomeError::Unknown { .. }) => return Ok((digest, said)),
-                Err(error) => error,
-            };
-            attempts += 1;
-            if self.is_ending() || !self.contact.is_there() {
-                return Err(error.into());
-            }
-            if attempts == SIZE_ATTEMPTS {
-                warn!(%repository, %digest, reason = %error, "how large a blob is home does not say: {error}");
-                return Ok((digest, said));
-            }
-            pauses.wait(&self.ending()).await;
-        }
-    }
-
-    /// A manifest: from here, which costs no round trip, else from home.
-    pub(crate) async fn read_here_or_at_home(
-        &self,
-        repository: &RepositoryName,
-        digest: Digest,
-    ) -> Result<Option<Read>, FollowError> {
-        if let Ok(found) = self.registry.find_manifest(repository, &Reference::Digest(digest)).await
-            && let Ok(bytes) = self.registry.read_manifest(&found).await
-            && let Some(read) = Read::new(digest, found.media_type, bytes)
-        {
-            return Ok(Some(read));
-        }
-        self.read_at_home(repository, digest).await
-    }
-
-    /// A manifest as home has it; `None` if it does not, or not any more.
-    pub(crate) async fn read_at_home(
-        &self,
-        repository: &RepositoryName,
-        digest: Digest,
-    ) -> Result<Option<Read>, FollowError> {
-        let (mut attempts, mut pauses) = (0, Pauses::new());
-        loop {
-            let error = match in_time(self.home.manifest(repository, &Reference::Digest(digest))).await {
-                Ok(manifest) => match Read::new(digest, manifest.media_type, manifest.bytes) {
-                    Some(read) => return Ok(Some(read)),
-                    None => HomeError::Refused("what came is not the manifest that its digest says".to_owned()),
-                },
-                Err(HomeError::Unknown { .. }) => return Ok(None),
-                Err(error) => error,
-            };
-            attempts += 1;
-            if attempts == COMPARED_ATTEMPTS || self.is_ending() || !self.contact.is_there() {
-                return Err(error.into());
-            }
-            pauses.wait(&self.ending()).await;
-        }
     }
 
     /// Whether a manifest is here, or will be.
