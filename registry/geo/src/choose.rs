@@ -7,12 +7,14 @@
 //!        a manifest with a tag of a rule    it, what an index lists for the platforms, and the blobs of all of these
 //!        one that refers to another         if that is followed: signatures go with their image
 //!        one by a tag for signatures        always: the image that it names may be followed later
+//!        what one of these lacks            when it comes to home: images of an index, and blobs
 //!        deletions                          all: of what is not here they change nothing
 //! ```
 //!
 //! So what is followed has its turn in home's order (promise P9), and is published when all that it needs of what is followed
 //! is here (P8). What an index lists for other platforms is read through.
 
+mod late;
 mod read;
 
 use std::collections::BTreeSet;
@@ -24,6 +26,7 @@ use roadstead_metadata::{AnnouncedManifest, ChangeKind, LogTime, Position, PutMa
 use roadstead_oci::{Digest, RepositoryName, Tag};
 use tracing::warn;
 
+pub(crate) use self::late::Lacked;
 use self::read::Read;
 use crate::compare::ASKED_AT_ONCE;
 use crate::filter::Share;
@@ -111,12 +114,23 @@ impl Mirror {
         chosen.begin();
         let share = self.filter.share(change.kind.repository());
         match (share, change.kind) {
-            (Share::Nothing, _) | (Share::Chosen, WireKind::BlobLinked { .. }) => Ok(()),
+            (Share::Nothing, _) => Ok(()),
+            (Share::Chosen, WireKind::BlobLinked { repository, digest, size }) => {
+                if self.lacks_blob(&repository, &digest)? {
+                    let kind = WireKind::BlobLinked { repository, digest, size };
+                    chosen.push(self.received(WireChange { kind, ..change }).await?)?;
+                }
+                Ok(())
+            }
             (Share::Chosen, WireKind::ManifestPut { repository, digest, tags, manifest }) => {
                 let moment = Moment { position: change.position, at: change.at };
                 self.choose_manifest(moment, &repository, digest, tags, manifest, chosen).await
             }
             (_, kind) => {
+                if let WireKind::ManifestDeleted { repository, .. } = &kind {
+                    // It may be put again.
+                    self.lacked.forget(repository);
+                }
                 chosen.push(self.received(WireChange { kind, ..change }).await?)?;
                 Ok(())
             }
@@ -162,7 +176,8 @@ impl Mirror {
             Some(subject) => self.is_followed(repository, &subject, chosen)?,
             None => false,
         };
-        if followed.is_empty() && !goes_with && !self.is_followed(repository, &digest, chosen)? {
+        let is_followed = !followed.is_empty() || goes_with || self.is_followed(repository, &digest, chosen)?;
+        if !is_followed && !self.is_listed(repository, &digest).await? {
             return Ok(());
         }
         self.take(moment, repository, digest, followed, read, chosen, 0).await
@@ -186,7 +201,9 @@ impl Mirror {
                 if self.is_followed(repository, &child, chosen)? {
                     continue;
                 }
-                self.take_one(moment, repository, child, chosen, depth + 1).await?;
+                if !self.take_one(moment, repository, child, chosen, depth + 1).await? {
+                    self.lacked.note(repository, child);
+                }
             }
             let Moment { position, at } = moment;
             let sizes = stream::iter(read.sizes()).map(|(blob, size)| self.size_of(repository, blob, size));
@@ -206,7 +223,7 @@ impl Mirror {
         .boxed()
     }
 
-    /// Takes a manifest that goes with another one, where home gives it.
+    /// Takes a manifest that goes with another one, where home gives it; whether it has it.
     async fn take_one(
         &self,
         moment: Moment,
@@ -214,14 +231,17 @@ impl Mirror {
         digest: Digest,
         chosen: &mut Chosen,
         depth: u32,
-    ) -> Result<(), FollowError> {
+    ) -> Result<bool, FollowError> {
         match self.read_at_home(repository, digest).await {
-            Ok(Some(read)) => self.take(moment, repository, digest, Vec::new(), read, chosen, depth).await,
+            Ok(Some(read)) => {
+                self.take(moment, repository, digest, Vec::new(), read, chosen, depth).await?;
+                Ok(true)
+            }
             // An index may list what is not there.
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(false),
             Err(FollowError::Home(error)) if self.contact.is_there() => {
                 warn!(%repository, %digest, reason = %error, "a manifest is read through: {error}");
-                Ok(())
+                Ok(true)
             }
             Err(error) => Err(error),
         }

@@ -75,7 +75,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    async fn new(seed: u64) -> Self {
+    /// One that takes manifests without their blobs, or not.
+    pub(crate) async fn new(seed: u64, sparse_manifests: bool) -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a temporary folder");
         let metadata =
             Metadata::open(MetadataOptions::new(folder.path().join("metadata"), [seed.into(), u128::from(seed) + 10]))
@@ -93,7 +94,7 @@ impl Place {
             backup: false,
             backup_interval: Duration::MAX,
             backup_retention: Duration::ZERO,
-            sparse_manifests: false,
+            sparse_manifests,
             acknowledge: Acknowledge::Local,
             redirect: None,
         };
@@ -402,7 +403,11 @@ impl Regions {
     }
 
     pub(crate) async fn with(calendar: Calendar, filter: Filter) -> Self {
-        let (home, here) = (Place::new(1).await, Place::new(2).await);
+        Self::of(Place::new(1, false).await, calendar, filter).await
+    }
+
+    pub(crate) async fn of(home: Place, calendar: Calendar, filter: Filter) -> Self {
+        let here = Place::new(2, false).await;
         let home = Arc::new(FakeHome {
             place: home,
             instead: Mutex::default(),

@@ -116,6 +116,7 @@ impl Mirror {
         if following.is_some() && chosen_by != self.filter.hash() {
             return Err(HomeError::Resynchronise("what is here was chosen by another filter".to_owned()).into());
         }
+        self.lacked.clear();
         let mut cursor = following.map(|following| following.position).unwrap_or_default();
         let mut lines = in_time(self.home.feed(cursor)).await?;
         info!(home = self.home(), after = cursor.sequence, "following home from change {} on", cursor.sequence);

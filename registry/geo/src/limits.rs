@@ -68,6 +68,12 @@ pub const MAX_NOT_WHOLE: usize = 100;
 /// How deep indexes are followed that list others: clients read one.
 pub(crate) const MAX_CHOSEN_DEPTH: u32 = 4;
 
+/// Changes of a repository's inbox that are looked at for what they lack: a few milliseconds.
+pub(crate) const MAX_WAITING_LOOKED_AT: usize = 256;
+
+/// Images that are remembered which an index lists and home does not have: some 500 KiB.
+pub(crate) const MAX_LACKED: usize = 10_000;
+
 /// Repositories that are looked at in one turn.
 pub(crate) const MAX_LOOKED_AT: usize = 1_000;
 

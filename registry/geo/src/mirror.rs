@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ahead::Ahead;
 use crate::calendar::Calendar;
+use crate::choose::Lacked;
 use crate::contact::Contact;
 use crate::fetch::Fetches;
 use crate::filter::Filter;
@@ -64,6 +65,8 @@ pub struct Mirror {
     stuck: Mutex<Option<(Instant, String)>>,
     /// For how many more questions of its own mirrors its home may be asked.
     pub(crate) passing_on: Semaphore,
+    /// What is followed and was not at home yet.
+    pub(crate) lacked: Lacked,
     /// Whether home does not say what refers to a manifest.
     pub(crate) lists_no_referrers: AtomicBool,
     /// The newest change of its own feed, whose epoch a promotion raises.
@@ -107,6 +110,7 @@ impl Mirror {
             caught_up: Mutex::new(None),
             stuck: Mutex::new(None),
             passing_on: Semaphore::new(MAX_PASSED_ON),
+            lacked: Lacked::default(),
             lists_no_referrers: AtomicBool::new(false),
         })
     }

@@ -247,7 +247,7 @@ impl Mirror {
         PullError::HomeAway(self.contact.how_silent())
     }
 
-    fn query(&self) -> Result<Query, Fault> {
+    pub(crate) fn query(&self) -> Result<Query, Fault> {
         Ok(self.registry.metadata().query()?)
     }
 }

@@ -8,7 +8,7 @@ use roadstead_domain::{Precondition, PushedManifest};
 use roadstead_oci::{Digest, MediaType, Reference};
 use serde_json::{Value, json};
 
-use crate::fixture::{Instead, Regions, name, sha256};
+use crate::fixture::{Instead, Place, Regions, name, sha256};
 use crate::home::HomeError;
 use crate::pull::PullError;
 use crate::{Calendar, Filter, Mirror, Options, PromoteError};
@@ -70,8 +70,12 @@ async fn large_index(regions: &Regions, of: &str, images: usize) -> Value {
 
 /// The same mirror after a restart, with another filter.
 async fn restart(regions: &mut Regions, rules: &[&str]) {
+    restart_with(regions, rules, &[]).await;
+}
+
+async fn restart_with(regions: &mut Regions, rules: &[&str], platforms: &[&str]) {
     regions.stop().await;
-    let options = Options { filter: filter(rules, &[]), ..regions.here.options() };
+    let options = Options { filter: filter(rules, platforms), ..regions.here.options() };
     let home = Arc::new(Arc::clone(&regions.home));
     regions.mirror = Mirror::new(Arc::clone(&regions.here.registry), home, None, options);
 }
@@ -376,5 +380,49 @@ async fn a_blob_of_which_a_manifest_says_another_size_comes_all_the_same_and_hol
     home.as_it_is(blob);
     regions.until_tag("app", "v1", image).await;
     assert_eq!(regions.mirror.blob_size(&name("app"), &blob).await.unwrap(), 20);
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn an_image_that_comes_to_home_after_the_index_that_lists_it_is_followed_also_after_a_restart() {
+    let mut regions = following(&["app:v*"], &["linux/amd64"]).await;
+    let blob = regions.home.place.push_blob("app", b"layer").await;
+    let layer = json!({"mediaType": "application/octet-stream", "digest": blob.to_string(), "size": 5});
+    let document = |of: &str| json!({"schemaVersion": 2, "mediaType": IMAGE, "config": layer, "layers": [layer], "annotations": {"of": of}});
+    let digest_of = |document: &Value| sha256(document.to_string().as_bytes());
+    let [first, second, other, unlisted] = ["first", "second", "other", "unlisted"].map(document);
+    let entries = [entry(&digest_of(&first), "linux/amd64"), entry(&digest_of(&second), "linux/amd64")];
+    let entries = [entries.to_vec(), vec![entry(&digest_of(&other), "linux/arm64")]].concat();
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries});
+    regions.run();
+    let index = put(&regions, "app", Some("v1"), INDEX, &index).await;
+    regions.until_tag("app", "v1", index).await;
+    for image in [&unlisted, &other, &first] {
+        put(&regions, "app", None, IMAGE, image).await;
+    }
+    regions.until("the first has come", || is_here(&regions, "app", &digest_of(&first))).await;
+    assert!(holds(&regions, "app", &blob));
+    restart_with(&mut regions, &["app:v*"], &["linux/amd64"]).await;
+    regions.run();
+    put(&regions, "app", None, IMAGE, &second).await;
+    regions.until("the second has come", || is_here(&regions, "app", &digest_of(&second))).await;
+    regions.until_received().await;
+    assert!(!is_here(&regions, "app", &digest_of(&other)) && !is_here(&regions, "app", &digest_of(&unlisted)));
+    regions.end().await;
+}
+
+#[tokio::test]
+async fn a_blob_that_comes_to_home_after_its_manifest_is_followed() {
+    let home = Place::new(1, true).await;
+    let regions = Regions::of(home, Calendar::default(), filter(&["app:v*"], &[])).await;
+    let (named, other) = (sha256(b"named"), sha256(b"other"));
+    regions.run();
+    let image = regions.home.place.put("app", "v1", &[named], 0).await;
+    regions.until_tag("app", "v1", image).await;
+    assert_eq!(regions.home.place.push_blob("app", b"other").await, other);
+    assert_eq!(regions.home.place.push_blob("app", b"named").await, named);
+    regions.until("it has come", || holds(&regions, "app", &named)).await;
+    regions.until_received().await;
+    assert!(!holds(&regions, "app", &other));
     regions.end().await;
 }

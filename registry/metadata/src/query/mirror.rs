@@ -123,6 +123,25 @@ impl Query {
         Ok(waiting)
     }
 
+    /// Whether manifests of a repository, or such as wait for their turn, name a blob that it does not hold. At most `limit` of
+    /// those that wait are looked at.
+    pub fn lacks(&self, repository: &RepositoryName, digest: &Digest, limit: usize) -> Result<bool, QueryError> {
+        let membership = self.rows.get(MEMBERSHIPS, (repository, digest))?;
+        if membership.is_some_and(|membership| !membership.held && membership.manifests > 0) {
+            return Ok(true);
+        }
+        let is_held = membership.is_some_and(|membership| membership.held);
+        let waiting = if is_held { Vec::new() } else { self.manifests_waiting(repository, limit)? };
+        Ok(waiting.iter().any(|manifest| manifest.blobs.contains(digest)))
+    }
+
+    /// Manifests of a repository that were received with their text and wait for their turn, among the first `limit` changes
+    /// that do.
+    pub fn manifests_waiting(&self, repository: &RepositoryName, limit: usize) -> Result<Vec<PutManifest>, QueryError> {
+        let rows = self.rows.scan(INBOX, INBOX.within::<RepositoryName>(repository))?.take(limit);
+        rows.filter_map(|row| row.map(|(_, row)| row.manifest).transpose()).collect()
+    }
+
     /// What the filter hashes to by which what is here was chosen; everything is, without.
     pub fn chosen_by(&self) -> Result<Option<Digest>, QueryError> {
         self.rows.get(FILTER, ())
