@@ -202,6 +202,10 @@ pub(crate) const MAX_SHOWN_UPLOADS: usize = 16;
 /// it is among them where hundreds of others come and go in that time.
 pub(crate) const UPLOADS_LOOKED_AT: usize = 64;
 
+/// An upload of which nothing came for so long gives way to others: its client is gone, and begins another one if it comes
+/// back. Sessions stay for a day.
+pub(crate) const SHOWN_IDLE: Duration = Duration::from_mins(10);
+
 /// Between two looks at sessions, for each mirror: so much later it hears of a part, and a look takes half a millisecond.
 pub(crate) const SHOWN_LOOK: Duration = Duration::from_millis(50);
 

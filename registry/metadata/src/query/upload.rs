@@ -3,9 +3,9 @@
 use roadstead_oci::{Digest, Part, RepositoryName, UploadId};
 
 use super::{Query, QueryError};
-use crate::Tail;
 use crate::state::keyspace::{SHOWN_PARTS, UPLOADS, UPLOADS_BY_AGE};
 use crate::state::rows::{PartRow, Phase, UploadRow};
+use crate::{LogTime, Tail};
 
 /// An upload session without its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct UploadOutline {
     pub whole: u64,
     /// What the bytes were verified to be, once all of them were.
     pub digest: Option<Digest>,
+    /// Its last change.
+    pub touched: LogTime,
 }
 
 impl Query {
@@ -28,7 +30,9 @@ impl Query {
 
     /// How far a session is. Takes no longer the more parts it has.
     pub fn upload_outline(&self, upload: &UploadId) -> Result<Option<UploadOutline>, QueryError> {
-        let Some(UploadRow { repository, phase, .. }) = self.rows.get(UPLOADS, upload)? else { return Ok(None) };
+        let Some(UploadRow { repository, phase, touched, .. }) = self.rows.get(UPLOADS, upload)? else {
+            return Ok(None);
+        };
         let (whole, digest) = match phase {
             Phase::Receiving(receiving) => {
                 let tail = match &receiving.tail {
@@ -40,7 +44,7 @@ impl Query {
             }
             Phase::Completing { digest, size, .. } | Phase::Finished { digest, size, .. } => (size, Some(digest)),
         };
-        Ok(Some(UploadOutline { repository, whole, digest }))
+        Ok(Some(UploadOutline { repository, whole, digest, touched }))
     }
 
     /// The full parts behind number `after` that a closing request has written, as far as they follow each other.
