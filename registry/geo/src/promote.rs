@@ -9,7 +9,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use roadstead_domain::Fault;
-use roadstead_metadata::{Change, Position, PromoteRegionRefused, Promotion, Region, RegionEpoch, Standing};
+use roadstead_metadata::{
+    Change, MemberChange, Position, PromoteRegionRefused, Promotion, Region, RegionEpoch, Standing,
+};
 use tokio::time::{Duration, Instant, timeout};
 use tracing::{info, warn};
 
@@ -284,6 +286,7 @@ impl Mirror {
             return Err(PromoteError::HomeAway { home: self.home().to_owned(), why });
         }
         self.awaits(Awaits::Nearness);
+        self.lead_outside_of_windows().await;
         self.until_near().await?;
         self.awaits(Awaits::Home);
         let last = self.ask_to_hand_over(epoch, false).await?;
@@ -294,6 +297,19 @@ impl Mirror {
         // Only now: until then, somebody may have home go on.
         self.ask_to_hand_over(epoch, true).await?;
         Ok((epoch, last))
+    }
+
+    /// Has this replica lead where it is not the time to copy large blobs ahead: who leads copies them all the same only while
+    /// it knows of a promotion that waits for them, and others do not know of this one.
+    async fn lead_outside_of_windows(&self) {
+        if self.leads() || self.calendar.is_open(self.registry.log_time()) {
+            return;
+        }
+        let metadata = self.registry.metadata();
+        let change = MemberChange::TransferLeadership { to: metadata.identity().node };
+        if let Err(refused) = metadata.change_members(change).await {
+            warn!(reason = %refused, "large blobs may have to wait for their window, since another replica leads: {refused}");
+        }
     }
 
     fn awaits(&self, awaits: Awaits) {

@@ -223,7 +223,7 @@ async fn claim_15_a_mirror_of_a_part_acknowledges_no_push_and_says_what_a_promot
 }
 
 /// A window that was not open in the last days and is not in the next ones.
-fn closed() -> String {
+pub(super) fn closed() -> String {
     let days = UNIX_EPOCH.elapsed().expect("a time after 1970").as_secs() / (24 * 60 * 60);
     // The first day of all was a Thursday.
     let names = ["thu", "fri", "sat", "sun", "mon", "tue", "wed"];

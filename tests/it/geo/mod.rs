@@ -120,11 +120,21 @@ async fn following(home: &Roadstead, mint: &str, url: &str, mirror: Setup) -> Se
 
 /// A mirror of three replicas that have heard of home, with a token that is `mint`ed there, and the link between them.
 async fn mirror_of_three(home: &Roadstead, mint: &str) -> (Wan, Cluster, TempDir) {
-    mirror_of_three_behind(home.address(), home, mint).await
+    mirror_of_three_as(home.address(), home, mint, |setup| setup).await
 }
 
 /// The same of a home of several replicas, which are reached at `front`.
 async fn mirror_of_three_behind(front: SocketAddr, home: &Roadstead, mint: &str) -> (Wan, Cluster, TempDir) {
+    mirror_of_three_as(front, home, mint, |setup| setup).await
+}
+
+/// The same, set up otherwise.
+async fn mirror_of_three_as(
+    front: SocketAddr,
+    home: &Roadstead,
+    mint: &str,
+    how: impl Fn(Setup) -> Setup,
+) -> (Wan, Cluster, TempDir) {
     let wan = Wan::to(front, Link::SHORT).await.expect("a port");
     let token = home.command(mint).succeeds().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -132,7 +142,7 @@ async fn mirror_of_three_behind(front: SocketAddr, home: &Roadstead, mint: &str)
     std::fs::write(&file, token).expect("the token's file");
     let setup = || {
         let setup = Setup::filesystem().flag("--upstream", &wan.endpoint());
-        setup.flag("--upstream-token-file", &file.display().to_string())
+        how(setup.flag("--upstream-token-file", &file.display().to_string()))
     };
     let mirror = Cluster::start(3, setup).await;
     for replica in &mirror.replicas {

@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{PATIENCE, Regions, following, newest, status, until_tag};
+use super::filters::closed;
+use super::{PATIENCE, Regions, following, mirror_of_three_as, newest, status, until_tag};
 use crate::harness::{Client, Image, Link, MEDIA_TYPE_IMAGE, Roadstead, Setup, Workbench, sha256, until};
 
 /// A push that was acknowledged.
@@ -148,6 +149,26 @@ async fn claim_15_a_handover_under_pushes_loses_nothing() {
     assert_eq!(try_push(&regions.home.client(), "late", &again).await, 503);
     assert_eq!(newest(&regions.home).await, fenced["changes"]["sequence"].as_u64().expect("a sequence"));
     regions.mirror.assert_unharmed();
+}
+
+/// Whoever leads copies, and only the replica that promotes knows that it is awaited.
+#[tokio::test]
+async fn claim_15_a_large_blob_that_waits_for_its_window_comes_with_a_promotion_at_any_replica() {
+    let home = Setup::filesystem().start().await;
+    let with_a_window = |setup: Setup| setup.flag("--upstream-window", &closed());
+    let (_wan, mirror, _folder) =
+        mirror_of_three_as(home.address(), &home, "mirror token test --writes", with_a_window).await;
+    let image = Image::random(1, &[12 << 20]);
+    home.client().push_image("team/app", "v1", &image).await;
+    let asked = &mirror.replicas[(mirror.leader().await + 1) % 3];
+    until("the rest has come", PATIENCE, async || {
+        let lag = status(asked).await["mirror"].clone();
+        (lag["lag_blobs"] == 1 && lag["lag_bytes"] == 12 << 20).then_some(())
+    })
+    .await;
+    let done = json(asked, "promote --yes").await;
+    assert_eq!(done["handed_over"], true);
+    asked.client().pull_image("team/app", "v1", &image).await;
 }
 
 #[tokio::test]
