@@ -499,7 +499,8 @@ mod tests {
     async fn a_closing_request_commits_nothing_before_its_end_but_what_mirrors_are_told_of() {
         let world = World::new().await;
         let mut session = session(&world).await;
-        for (is_shown, parts, commits) in [(false, 9, false), (true, 2, false), (true, 3, true)] {
+        let least = u32::try_from(SHOWN_FROM_PARTS).expect("few");
+        for (is_shown, parts, commits) in [(false, least + 9, false), (true, least - 1, false), (true, least, true)] {
             let mut receiver = receiver(&world, &mut session, Keep::UntilClosed, is_shown);
             for number in 1..=parts {
                 receiver.note(landed(number)).expect("written");
