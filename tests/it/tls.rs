@@ -119,20 +119,30 @@ async fn a_made_authority_is_trusted_by_real_clients() {
         let file = format!("{folder}{host}/ca.crt");
         assert!(printed.contains(&file), "{file} is not told in\n{printed}");
     }
-    let containerd = Containerd::start().await;
-    containerd.tell(&host, "ca.crt", &pem);
-    let hosts = printed.lines().map(str::trim).skip_while(|line| !line.starts_with("server = "));
-    containerd.tell(&host, "hosts.toml", hosts.take(3).collect::<Vec<_>>().join("\n"));
-    containerd.ctr(&format!("images pull {remote}")).await;
-    let digests = containerd.ctr("content ls -q").await;
-    assert!(digests.contains(&image.digest()), "{digests}");
-    containerd.ctr(&format!("images rm --sync {remote}")).await;
+    trusted_by_containerd(&printed, &host, &remote, &pem, image).await;
 
     // It outlives the process: clients trust it once.
     registry.terminate().await;
     registry.restart().await;
     assert_eq!(std::fs::read(&authority).expect("the CA is still there"), pem);
     Client::with_authorities(registry.base(), &[&pem]).get("/v2/").send().await.status(200);
+}
+
+/// containerd does as the registry has printed, and trusts nobody else.
+async fn trusted_by_containerd(printed: &str, host: &str, remote: &str, authority: &[u8], image: &Layout) {
+    let containerd = Containerd::start().await;
+    let hosts = printed.lines().map(str::trim).skip_while(|line| !line.starts_with("server = "));
+    containerd.tell(host, "hosts.toml", hosts.take(3).collect::<Vec<_>>().join("\n"));
+    let pull = format!("images pull --hosts-dir {} {remote}", containerd.hosts_dir().display());
+    // On loopback it would trust anybody, if it had not read that file.
+    containerd.tell(host, "ca.crt", Certificates::new().authority());
+    let refused = containerd.ctr_fails(&pull).await;
+    assert!(refused.contains("certificate signed by unknown authority"), "{refused}");
+    containerd.tell(host, "ca.crt", authority);
+    containerd.ctr(&pull).await;
+    let digests = containerd.ctr("content ls -q").await;
+    assert!(digests.contains(&image.digest()), "{digests}");
+    containerd.ctr(&format!("images rm --sync {remote}")).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::nearest::{HOST, IMAGE, REPOSITORY, TAG, push, told};
 use crate::geo::{mirror_of, until_tag};
-use crate::harness::{Forwarder, Layout, NodeMirror, Setup, Workbench, script};
+use crate::harness::{Forwarder, Layout, NodeMirror, Setup, Tool, Workbench, script};
 
 /// A containerd that runs until it is dropped.
 pub(crate) struct Containerd {
@@ -39,8 +39,17 @@ impl Containerd {
     }
 
     pub(crate) async fn ctr(&self, arguments: &str) -> String {
+        self.call(arguments).succeeds().await
+    }
+
+    /// The same, which must fail.
+    pub(crate) async fn ctr_fails(&self, arguments: &str) -> String {
+        self.call(arguments).fails().await
+    }
+
+    fn call(&self, arguments: &str) -> Tool {
         let tool = self.bench.tool("ctr").args(arguments);
-        self.environment.iter().fold(tool, |tool, (name, value)| tool.env(name, value)).succeeds().await
+        self.environment.iter().fold(tool, |tool, (name, value)| tool.env(name, value))
     }
 
     /// Pulls an image of which it has nothing, with these flags, compares every byte, and lets it go again.
