@@ -177,6 +177,10 @@ impl Mirror {
         digest: Digest,
         size: Option<u64>,
     ) -> Result<Arc<Fetch>, FetchError> {
+        if self.is_ending() {
+            // Else there would be no end to it, where pulls or those who move blobs try again.
+            return Err(FetchError::NotKept("the registry ends".to_owned()));
+        }
         // What another repository waits for says nothing of what this one holds at home (promise P11).
         let believed = size.map(|size| self.fetches.size(&digest, size));
         let (size, beginning) = match believed {

@@ -325,3 +325,20 @@ async fn within_its_windows_a_mirror_copies_large_blobs_ahead() {
     regions.until_tag("large", "v1", digest).await;
     regions.end().await;
 }
+
+#[tokio::test]
+async fn a_mirror_that_ends_begins_to_bring_nothing_more() {
+    let regions = Regions::new().await;
+    regions.run();
+    regions.mirror.end().await;
+    let digest = regions.home.place.push_blob("app", b"too late").await;
+    regions.until_received().await;
+    let pulled = regions.mirror.find_blob(&name("app"), &digest).await;
+    assert!(
+        matches!(&pulled, Err(PullError::HomeAway(why)) if why.contains("the registry ends")),
+        "{:?}",
+        pulled.err()
+    );
+    assert_eq!(regions.home.asked(digest), 0);
+    regions.end().await;
+}
