@@ -14,7 +14,7 @@ pub struct Upstream {
     /// Where this cluster reaches that registry: an https URL without a path. Without it, the `endpoint` of the join Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 320), regex(pattern = r"^https://[a-zA-Z0-9.:\[\]-]+/?$"))]
-    #[x_kube(validation = (r"isURL(self) && self.matches('^https://([a-zA-Z0-9._-]+|[[][0-9a-fA-F:.]+[]])(:[0-9]{1,5})?/?$')", "`endpoint` must be a URL such as https://registry.example.com:5000"))]
+    #[x_kube(validation = (r"isURL(self) && self.matches('^https://([a-zA-Z0-9._-]+|[[][0-9a-fA-F:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))))?/?$')", "`endpoint` must be a URL such as https://registry.example.com:5000"))]
     pub endpoint: Option<String>,
 
     /// The join Secret that home has minted for this mirror, brought here: `token`, and beside it `endpoint`, `ca.crt`,
@@ -105,7 +105,7 @@ pub struct Mirror {
     /// the Service for a mirror of this cluster, the load balancer for one of another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 9, max = 320), regex(pattern = r"^https://[a-zA-Z0-9.:\[\]-]+/?$"))]
-    #[x_kube(validation = (r"isURL(self) && self.matches('^https://([a-zA-Z0-9._-]+|[[][0-9a-fA-F:.]+[]])(:[0-9]{1,5})?/?$')", "`homeEndpoint` must be a URL such as https://registry.example.com:5000"))]
+    #[x_kube(validation = (r"isURL(self) && self.matches('^https://([a-zA-Z0-9._-]+|[[][0-9a-fA-F:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))))?/?$')", "`homeEndpoint` must be a URL such as https://registry.example.com:5000"))]
     pub home_endpoint: Option<String>,
 
     /// How many of its replicas have a vote: 1, 3, 5 or 7. Without it, as many as here.

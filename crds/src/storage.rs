@@ -35,7 +35,7 @@ pub struct S3 {
     /// The S3 server, if it is not Amazon's: a URL with `http` or `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 512), regex(pattern = r"^https?://[^\s]+$"))]
-    #[x_kube(validation = (r"isURL(self) && self.matches('^https?://([a-zA-Z0-9._-]+|[[][0-9a-fA-F:.]+[]])(:[0-9]{1,5})?(/[a-zA-Z0-9._~/-]*)?$')", "`endpoint` must be a URL such as https://minio.example.com:9000"))]
+    #[x_kube(validation = (r"isURL(self) && self.matches('^https?://([a-zA-Z0-9._-]+|[[][0-9a-fA-F:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6([0-4][0-9]{3}|5([0-4][0-9]{2}|5([0-2][0-9]|3[0-5])))))?(/[a-zA-Z0-9._~/-]*)?$')", "`endpoint` must be a URL such as https://minio.example.com:9000"))]
     pub endpoint: Option<String>,
 
     /// Whether the bucket is named in the path rather than in the host name, as most servers other than Amazon's want it.

@@ -26,10 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// One that has not answered so often in a row is gone: a lost packet, or a second in which it has much to do, is not.
 const GONE_AFTER: u32 = 2;
 
-/// What is asked: the cheapest question that a registry has an answer to. Any answer will do, also that there is no such path.
-const QUESTION: &[u8] =
-    b"GET /livez HTTP/1.1\r\nhost: registry\r\nuser-agent: roadstead-node-mirror\r\nconnection: close\r\n\r\n";
-
 /// What is known of each endpoint, by its address.
 #[derive(Default)]
 pub(crate) struct Answers(BTreeMap<String, Seen>);
@@ -115,7 +111,7 @@ async fn heard(asking: impl Future<Output = io::Result<()>>) -> Answer {
 async fn ask(url: &str, authority: Option<&[u8]>) -> io::Result<()> {
     let (stream, name) = open(url).await?;
     if url.starts_with("http://") {
-        return begin_of_answer(stream).await;
+        return begin_of_answer(stream, url).await;
     }
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -127,7 +123,7 @@ async fn ask(url: &str, authority: Option<&[u8]>) -> io::Result<()> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let name = ServerName::try_from(name).map_err(io::Error::other)?;
-    begin_of_answer(TlsConnector::from(Arc::new(settings)).connect(name, stream).await?).await
+    begin_of_answer(TlsConnector::from(Arc::new(settings)).connect(name, stream).await?, url).await
 }
 
 /// Has it take a connection.
@@ -141,8 +137,17 @@ async fn open(url: &str) -> io::Result<(TcpStream, String)> {
     Ok((TcpStream::connect(format!("{host}:{port}")).await?, name))
 }
 
-async fn begin_of_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    stream.write_all(QUESTION).await?;
+/// The cheapest question that a registry has an answer to. Any answer will do, also that there is no such path; but of a proxy
+/// in front of several it is that registry's only if it is asked by its name.
+fn question(url: &str) -> String {
+    let authority = url.split_once("://").map_or(url, |(_, authority)| authority);
+    format!(
+        "GET /livez HTTP/1.1\r\nhost: {authority}\r\nuser-agent: roadstead-node-mirror\r\nconnection: close\r\n\r\n"
+    )
+}
+
+async fn begin_of_answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, url: &str) -> io::Result<()> {
+    stream.write_all(question(url).as_bytes()).await?;
     stream.flush().await?;
     stream.read_u8().await.map(drop)
 }
@@ -241,12 +246,12 @@ mod tests {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let answering = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut question = vec![0; QUESTION.len()];
-            stream.read_exact(&mut question).await.unwrap();
+            let mut asked = vec![0; question(&url).len()];
+            stream.read_exact(&mut asked).await.unwrap();
             stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").await.unwrap();
-            question
+            asked
         };
-        let (question, answer) = tokio::join!(answering, heard(ask(&url, None)));
-        assert_eq!((question.as_slice(), answer), (QUESTION, Answer::There));
+        let (asked, answer) = tokio::join!(answering, heard(ask(&url, None)));
+        assert_eq!((String::from_utf8(asked).unwrap(), answer), (question(&url), Answer::There));
     }
 }

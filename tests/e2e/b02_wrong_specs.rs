@@ -124,6 +124,7 @@ fn wrong_upstreams() -> Vec<(Value, &'static str)> {
         (upstream(json!({"rate": "0Mi"})), "spec.upstream.rate"),
         (upstream(json!({"rate": "1025Gi"})), "`rate` must be at most"),
         (upstream(json!({"endpoint": "https://:5000"})), "`endpoint` must be a URL"),
+        (upstream(json!({"endpoint": "https://home.example:65536"})), "`endpoint` must be a URL"),
         (upstream(json!({"filters": ["team/app:v1:v2"]})), "spec.upstream.filters[0]"),
         (upstream(json!({"filters": ["team/**", "t".repeat(257)]})), "`filters` must have at most"),
         (upstream(json!({"filters": [format!("team/app:{}", "v".repeat(257))]})), "`filters` must have at most"),
@@ -152,7 +153,7 @@ fn right_upstreams() -> Vec<Value> {
     let longest = format!("{}:{}", "t".repeat(256), "v".repeat(256));
     let widest = ["linux", "a", "v"].map(|part| part.repeat(32).chars().take(32).collect::<String>()).join("/");
     vec![
-        upstream(json!({"endpoint": "https://[fd00::7]:5000/", "rate": "1024Gi"})),
+        upstream(json!({"endpoint": "https://[fd00::7]:65535/", "rate": "1024Gi"})),
         upstream(json!({"endpoint": "https://home.example", "rate": "1Ki"})),
         upstream(json!({"filters": [longest, "team/*", "**:v*"], "platforms": [widest, "linux/amd64"]})),
         upstream(json!({"windows": ["00:00-24:00", "23:59-00:01", "sat-mon 20:00-06:30", "fri 00:01-24:00"]})),

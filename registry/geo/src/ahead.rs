@@ -31,7 +31,7 @@ use crate::follow::{Pauses, in_time};
 use crate::home::HomeError;
 use crate::limits::{
     AHEAD_ATTEMPTS, AHEAD_AWAITED, AHEAD_KEPT, AHEAD_LINGER, AHEAD_MOVERS, AHEAD_PARTS, AHEAD_REQUEST_BYTES, AHEAD_RUN,
-    AHEAD_STREAMS, ANSWER_PATIENCE, END_PATIENCE, LOOK, MAX_AHEAD, MAX_AHEAD_BYTES, MAX_ATTEMPTS,
+    ANSWER_PATIENCE, END_PATIENCE, LOOK, MAX_AHEAD, MAX_AHEAD_BYTES, MAX_ATTEMPTS,
 };
 use crate::link::Class;
 use crate::mirror::Mirror;
@@ -236,7 +236,10 @@ impl Mirror {
             }
             let brought = tokio::select! {
                 brought = self.bring_parts(coming) => brought,
-                () = coming.until_over() => continue,
+                () = coming.until_over() => {
+                    coming.standing.send_replace(Standing::default());
+                    continue;
+                }
             };
             match brought {
                 Ok(true) => (attempts, pauses) = (0, Pauses::new()),
@@ -323,7 +326,7 @@ impl Mirror {
             let (mirror, coming) = (Arc::clone(&asking.0), Arc::clone(&asking.1));
             async move { mirror.bring_request(&coming, request).await }
         });
-        brought.buffered(AHEAD_STREAMS).map_err(|_broken| BodyError::Broken).boxed()
+        brought.buffered(self.fetches.pace.streams_ahead()).map_err(|_broken| BodyError::Broken).boxed()
     }
 
     /// One request's bytes. What was given up for a pull, or broke off, is asked for again.

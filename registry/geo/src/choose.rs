@@ -116,7 +116,7 @@ impl Mirror {
         match (share, change.kind) {
             (Share::Nothing, _) => Ok(()),
             (Share::Chosen, WireKind::BlobLinked { repository, digest, size }) => {
-                if self.lacks_blob(&repository, &digest)? {
+                if self.names_blob(&repository, &digest)? {
                     let kind = WireKind::BlobLinked { repository, digest, size };
                     chosen.push(self.received(WireChange { kind, ..change }).await?)?;
                 }

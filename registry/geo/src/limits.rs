@@ -223,11 +223,13 @@ pub(crate) const AHEAD_MOVERS: usize = LARGE_MOVERS;
 /// Whole parts that are laid out to be asked for together: a blob that is closed meanwhile waits for them.
 pub(crate) const AHEAD_PARTS: u64 = 4;
 
-/// Whole parts that come in one go, the next ones asked for while those before are on their way. Then others have a turn.
-pub(crate) const AHEAD_RUN: u64 = 256;
+/// Whole parts that come in one go, the next ones asked for while those before are on their way. Then over how many
+/// connections is looked at anew, and others have a turn.
+pub(crate) const AHEAD_RUN: u64 = 32;
 
-/// Connections over which an upload comes ahead. It comes as fast as a client sends it, so that whether more would bring more
-/// does not show; but the sooner a part is here, the less is left when the last one is sent.
+/// Connections over which an upload comes ahead at most: as many as the link fills in [`REQUEST_TIME`]. It comes as fast as a
+/// client sends it, so that whether more would bring more does not show; but the sooner a part is here, the less is left when
+/// the last one is sent.
 pub(crate) const AHEAD_STREAMS: usize = STREAMS_PER_BLOB;
 
 /// How long one go waits for more: a part of a client that sends 34 Mb/s. Where another upload waits, it does not.

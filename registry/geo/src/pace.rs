@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 use crate::limits::{
-    CHUNK_BYTES, FIRST_REQUEST_BYTES, FIRST_STREAMS, MEASURED_TIME, MIN_STREAMS, PIECE_BYTES, REQUEST_TIME,
-    STREAMS_HELD, STREAMS_PER_BLOB,
+    AHEAD_STREAMS, CHUNK_BYTES, FIRST_REQUEST_BYTES, FIRST_STREAMS, MEASURED_TIME, MIN_STREAMS, PIECE_BYTES,
+    REQUEST_TIME, STREAMS_HELD, STREAMS_PER_BLOB,
 };
 
 /// What is known of the link, from what all connections together bring.
@@ -61,6 +61,15 @@ impl Pace {
         // Where the way is long, as much as it holds, several times over.
         let time = REQUEST_TIME.max(state.round_trip * 3);
         request_of(rate, time, state.busy)
+    }
+
+    /// How many connections bring one upload ahead: of requests as small as they may be, as many as the link carries at once.
+    pub(crate) fn streams_ahead(&self) -> usize {
+        let state = self.state.lock();
+        let Some(rate) = state.rate else { return FIRST_STREAMS };
+        let time = REQUEST_TIME.max(state.round_trip * 3);
+        let pieces = u128::from(rate) * time.as_millis() / 1_000 / u128::from(PIECE_BYTES);
+        usize::try_from(pieces).unwrap_or(usize::MAX).clamp(MIN_STREAMS, AHEAD_STREAMS)
     }
 
     /// A connection brings something, as long as what is returned is held.
@@ -236,6 +245,21 @@ mod tests {
         assert_eq!(paced(1_000_000, 1).await, PIECE_BYTES);
         assert_eq!(paced(25_000_000, 6).await, 7 * PIECE_BYTES);
         assert_eq!(paced(125_000_000, 6).await, CHUNK_BYTES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_comes_over_as_many_connections_as_the_link_fills() {
+        assert_eq!(Pace::new(None).streams_ahead(), FIRST_STREAMS);
+        for (rate, streams) in [(500_000, MIN_STREAMS), (2 << 20, 4), (25_000_000, AHEAD_STREAMS)] {
+            let pace = Pace::new(None);
+            let _busy = pace.begin();
+            for _ in 0..100 {
+                advance(Duration::from_millis(50)).await;
+                pace.brought_ahead(rate / 20);
+            }
+            assert_eq!(pace.streams_ahead(), streams);
+            assert_eq!(*pace.streams().borrow(), FIRST_STREAMS, "nothing shows of how many others need");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -75,10 +75,9 @@ impl Registry {
         Ok(())
     }
 
-    /// Shows mirrors full parts that this closing request has written, once they are durable; the session stays where it
-    /// is. Without parts, it only does not expire.
+    /// Shows mirrors full parts that this closing request has written, and that are durable; the session stays where it is.
+    /// Without parts, it only does not expire.
     pub(super) async fn show_parts(&self, session: &Session, parts: Vec<Part>) -> Result<(), UploadError> {
-        self.persist(session, &parts).await?;
         let show = ShowParts { upload: session.upload, epoch: session.epoch, parts };
         self.propose(show).await?.map_err(|refused| self.refused(session.upload, refused))
     }

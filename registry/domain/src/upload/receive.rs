@@ -358,11 +358,13 @@ impl Receiver<'_> {
         committed
     }
 
-    /// Shows mirrors the parts that were written. Where that fails, they have the rest with the whole blob; where the
-    /// session is another request's, this one ends.
+    /// Makes the parts durable that were written, and shows them to mirrors. Where that fails, they have the rest with the whole
+    /// blob; where the session is another request's, or the parts are lost, this one ends.
     async fn show(&mut self) -> Result<(), UploadError> {
         let parts = self.written.get(self.shown..).unwrap_or_default().to_vec();
         self.shown += parts.len();
+        // A disk says once that it has lost something: whoever asks again is told that all is well.
+        self.registry.persist(self.session, &parts).await?;
         match self.registry.show_parts(self.session, parts).await {
             Err(UploadError::Fault(fault)) => {
                 debug!(upload = %self.session.upload, reason = %fault, "an upload is not shown to mirrors: {fault}");

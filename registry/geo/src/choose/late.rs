@@ -61,9 +61,10 @@ impl Lacked {
 }
 
 impl Mirror {
-    /// Whether a blob that home holds now is named by a manifest that is followed, and was not there when that came.
-    pub(super) fn lacks_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, Fault> {
-        Ok(self.query()?.lacks(repository, digest, MAX_WAITING_LOOKED_AT)?)
+    /// Whether a blob that home holds now is named by a manifest that is followed: it was not there when that came, or home had
+    /// let it go, which may not have its turn here yet.
+    pub(super) fn names_blob(&self, repository: &RepositoryName, digest: &Digest) -> Result<bool, Fault> {
+        Ok(self.query()?.names_blob(repository, digest, MAX_WAITING_LOOKED_AT)?)
     }
 
     /// Whether a manifest that home has now is listed by an index that is followed, and was not there when that came.

@@ -426,3 +426,24 @@ async fn a_blob_that_comes_to_home_after_its_manifest_is_followed() {
     assert!(!holds(&regions, "app", &other));
     regions.end().await;
 }
+
+#[tokio::test]
+async fn p8_a_blob_that_home_lets_go_and_holds_again_stays_with_the_image_that_is_followed() {
+    let regions = following(&["app:v*"], &[]).await;
+    let home = &regions.home.place;
+    let blob = home.push_blob("app", b"layer").await;
+    let image = home.put("app", "v1", &[blob], 0).await;
+    regions.run();
+    regions.until_tag("app", "v1", image).await;
+    // Both in one line, and in the order of home's feed behind a blob that does not come.
+    let stuck = home.push_blob("app", b"stuck").await;
+    regions.home.instead(stuck, Instead::Stalls);
+    let next = home.put("app", "v2", &[stuck], 1).await;
+    home.registry.delete_blob(&name("app"), blob).await.unwrap();
+    home.push_blob("app", b"layer").await;
+    regions.until_received().await;
+    regions.home.as_it_is(stuck);
+    regions.until_tag("app", "v2", next).await;
+    regions.until("it is held again", || holds(&regions, "app", &blob)).await;
+    regions.end().await;
+}

@@ -123,15 +123,14 @@ impl Query {
         Ok(waiting)
     }
 
-    /// Whether manifests of a repository, or such as wait for their turn, name a blob that it does not hold. At most `limit` of
-    /// those that wait are looked at.
-    pub fn lacks(&self, repository: &RepositoryName, digest: &Digest, limit: usize) -> Result<bool, QueryError> {
+    /// Whether manifests of a repository, or such as wait for their turn, name a blob, whether it is held or not. At most `limit`
+    /// of those that wait are looked at.
+    pub fn names_blob(&self, repository: &RepositoryName, digest: &Digest, limit: usize) -> Result<bool, QueryError> {
         let membership = self.rows.get(MEMBERSHIPS, (repository, digest))?;
-        if membership.is_some_and(|membership| !membership.held && membership.manifests > 0) {
+        if membership.is_some_and(|membership| membership.manifests > 0) {
             return Ok(true);
         }
-        let is_held = membership.is_some_and(|membership| membership.held);
-        let waiting = if is_held { Vec::new() } else { self.manifests_waiting(repository, limit)? };
+        let waiting = self.manifests_waiting(repository, limit)?;
         Ok(waiting.iter().any(|manifest| manifest.blobs.contains(digest)))
     }
 

@@ -94,8 +94,11 @@ impl Kind for Endpoint {
     fn parse(&self, text: &str) -> Option<String> {
         let uri: http::Uri = text.parse().ok()?;
         let http = matches!(uri.scheme_str(), Some("http" | "https"));
-        (http && uri.host().is_some_and(|host| !host.is_empty()) && uri.query().is_none())
-            .then(|| text.trim_end_matches('/').to_owned())
+        // What is behind the host is a port, and one that there is.
+        let is_place = uri.authority().is_some_and(|authority| {
+            !authority.host().is_empty() && (authority.as_str() == authority.host() || authority.port_u16().is_some())
+        });
+        (http && is_place && uri.query().is_none()).then(|| text.trim_end_matches('/').to_owned())
     }
 
     fn accepted(&self) -> String {

@@ -147,6 +147,7 @@ fn settings_that_need_each_other_are_checked() {
         &[("anonymous-pull", "true")],
         &[("upstream", "https://a.example")],
         &[("upstream", "https://a.example/path"), ("upstream-token-file", "t")],
+        &[("upstream", "https://a.example:99999"), ("upstream-token-file", "t")],
         &[("upstream", "http://a.example"), ("upstream-token-file", "t")],
         &[("upstream-token-file", "t")],
     ]);
@@ -164,6 +165,7 @@ fn settings_that_need_each_other_are_checked() {
         `anonymous-pull` = "true" (from --anonymous-pull): there is no `htpasswd`, so that everybody may pull and push; accepted: false, or true with an `htpasswd`
         `upstream` = "https://a.example" (from --upstream): there is no `upstream-token-file`, and that registry lets nobody follow it without a token; accepted: a URL with an `upstream-token-file`
         `upstream` = "https://a.example/path" (from --upstream): it has a path; accepted: a URL such as https://registry.example.com:5000
+        `upstream` = "https://a.example:99999" (from --upstream): it is not usable; accepted: a URL such as https://s3.example.com or http://127.0.0.1:9000
         `upstream` = "http://a.example" (from --upstream): the token and all images would travel unprotected; accepted: an https URL, or http to this machine itself
         `upstream-token-file` = "t" (from --upstream-token-file): there is no `upstream`; accepted: none, or one with an `upstream`
         "#);
