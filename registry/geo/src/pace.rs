@@ -250,7 +250,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_upload_comes_over_as_many_connections_as_the_link_fills() {
         assert_eq!(Pace::new(None).streams_ahead(), FIRST_STREAMS);
-        for (rate, streams) in [(500_000, MIN_STREAMS), (2 << 20, 4), (25_000_000, AHEAD_STREAMS)] {
+        for (rate, streams) in [(500_000, MIN_STREAMS), (2_400_000, 4), (25_000_000, AHEAD_STREAMS)] {
             let pace = Pace::new(None);
             let _busy = pace.begin();
             for _ in 0..100 {
